@@ -1,0 +1,1 @@
+"""The configuration: gateway.toml in, one immutable value out."""

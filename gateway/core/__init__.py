@@ -1,0 +1,1 @@
+"""What every part of the gateway speaks: events, errors, turns and the seam between codecs."""

@@ -1,0 +1,119 @@
+"""The seam between protocols: what a client dialect and an upstream kind are made of.
+
+Codecs are sans-IO: bytes in, events out, and the reverse. They import no network, clock, random
+source, log or metric, and one object of theirs serves one turn.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gateway.core.errors import GatewayError
+from gateway.core.events import Event, Json
+from gateway.core.turn import ChatRequest, Prompt, Reply, Turn
+
+
+class Decoder(Protocol):
+    """An upstream's bytes to events; nothing follows the terminal event, whatever is fed."""
+
+    def feed(self, data: bytes) -> list[Event]:
+        """The events completed by these bytes; never raises for what an upstream sent."""
+        ...
+
+    def eof(self) -> list[Event]:
+        """The end of the body: a terminal event, unless one was given already."""
+        ...
+
+
+class Encoder(Protocol):
+    """Events to a client's bytes. It owns what it emits: ids come with its constructor."""
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """How many events this dialect had no words for, by type."""
+        ...
+
+    def encode(self, event: Event) -> bytes:
+        """The frames for one event; `b""` where the dialect says nothing here."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorAnswer:
+    """An error before the stream, in a dialect's own words."""
+
+    status: int
+    body: bytes
+    content_type: str = "application/json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """A protocol that clients speak."""
+
+    name: str
+    decode: Callable[[Json, str | None], ChatRequest]
+    """A request's JSON body, and the agent that the path names, if the path does. Raises
+    `GatewayError(INVALID_BODY)`."""
+    encoder: Callable[[Turn], Encoder]
+    reply: Callable[[Turn, Reply], bytes]
+    """The whole answer as one JSON body, for a client that asked for no stream."""
+    error: Callable[[GatewayError], ErrorAnswer]
+    heartbeat: float | None
+    """Seconds between comments on a silent stream; None where clients do not bear comments."""
+    public: bool = False
+    """Whether a public agent may be spoken to without a key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One upstream, as one agent uses it.
+
+    `model` and `agent` are the upstream's own names; `params` go into the request's body as they
+    stand (temperature, max_tokens).
+    """
+
+    upstream: str
+    """Its name in the config: a label of metrics."""
+    model: str | None = None
+    agent: str | None = None
+    params: Mapping[str, Json] = field(default_factory=dict)
+    blank_lines: bool = True
+    """False: its events are single lines, with no blank line between them (seen at Fireworks)."""
+    max_event: int = 1 << 20
+    """The most bytes one event may have."""
+    file: str | None = None
+    """A recorded transcript (replay)."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRequest:
+    """What to POST: `path` is relative to the upstream's base URL."""
+
+    path: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A silence of an embedded upstream, in seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamKind:
+    """A protocol that upstreams speak.
+
+    A remote kind has `request` and `error`; an embedded one (echo, replay) has `script`, the bytes
+    it would have sent and its pauses between them, which the shell plays.
+    """
+
+    name: str
+    decoder: Callable[[Target], Decoder]
+    stateful: bool = False
+    """Whether it keeps conversations itself and takes one message at a time."""
+    request: Callable[[Target, Prompt], UpstreamRequest] | None = None
+    error: Callable[[int, Mapping[str, str], bytes], GatewayError] | None = None
+    """A status other than 2xx with its headers (lower-case names) and the start of its body."""
+    script: Callable[[Target, Prompt], Iterator[bytes | Pause]] | None = None

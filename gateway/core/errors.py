@@ -1,0 +1,73 @@
+"""One enumeration of what can go wrong, and the exception that carries it.
+
+Each dialect maps every code to its own status and words. A message here is ours and fit for a
+client: it never holds exception text, an upstream's internals, a key or a credential.
+"""
+
+from enum import StrEnum
+
+
+class ErrorCode(StrEnum):
+    """What went wrong; the values are labels of metrics and fields of the log."""
+
+    # The request's own fault.
+    INVALID_BODY = "invalid_body"
+    INVALID_JSON = "invalid_json"
+    BODY_TOO_LARGE = "body_too_large"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    KEY_MISSING = "key_missing"
+    KEY_INVALID = "key_invalid"
+    KEY_EXPIRED = "key_expired"
+    FORBIDDEN = "forbidden"
+    MODEL_NOT_ALLOWED = "model_not_allowed"
+    AGENT_NOT_FOUND = "agent_not_found"
+    CONVERSATION_NOT_FOUND = "conversation_not_found"
+    CONVERSATION_BUSY = "conversation_busy"
+    PATH_NOT_FOUND = "path_not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    RATE_LIMITED = "rate_limited"
+
+    # The upstream's.
+    UPSTREAM_REJECTED = "upstream_rejected"
+    """It calls the request invalid: the one case in which its own message may pass."""
+    UPSTREAM_REFUSED = "upstream_refused"
+    """It refuses our credential: never the client's fault."""
+    UPSTREAM_CREDITS = "upstream_credits"
+    UPSTREAM_RATE_LIMITED = "upstream_rate_limited"
+    UPSTREAM_FAILED = "upstream_failed"
+    UPSTREAM_MALFORMED = "upstream_malformed"
+    UPSTREAM_OVERSIZED = "upstream_oversized"
+    UPSTREAM_TRUNCATED = "upstream_truncated"
+    UPSTREAM_UNREACHABLE = "upstream_unreachable"
+    CONNECT_TIMEOUT = "connect_timeout"
+    FIRST_EVENT_TIMEOUT = "first_event_timeout"
+    IDLE_TIMEOUT = "idle_timeout"
+    TOTAL_TIMEOUT = "total_timeout"
+
+    # Ours.
+    UNAVAILABLE = "unavailable"
+    INTERNAL = "internal"
+
+
+class GatewayError(Exception):
+    """A turn or request that cannot be served.
+
+    `retry_after` is in seconds; `details` maps the path of a field to what is wrong with it;
+    `allow` are the methods that a path has (405).
+    """
+
+    def __init__(
+        self,
+        code: ErrorCode,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        details: dict[str, str] | None = None,
+        allow: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.retry_after = retry_after
+        self.details = details
+        self.allow = allow

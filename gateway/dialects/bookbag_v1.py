@@ -1,0 +1,148 @@
+"""Bookbag v1 as the website widget speaks it: named events, `done` or `error` last.
+
+The pages name the events and not their fields; the fields are this project's, in the style of v2.
+"""
+
+from gateway.core.codec import Dialect, ErrorAnswer
+from gateway.core.errors import ErrorCode, GatewayError
+from gateway.core.events import (
+    Citations,
+    Event,
+    Failure,
+    Finish,
+    Json,
+    Metadata,
+    TextDelta,
+)
+from gateway.core.turn import ChatRequest, Reply, Turn, merged
+from gateway.dialects.bookbag import FINISH_REASONS, citation, usage
+from gateway.dialects.drops import Drops
+from gateway.dialects.fields import fields
+from gateway.wire import json
+from gateway.wire.sse import frame
+
+MAX_MESSAGE = 8000
+MAX_MODEL = 120
+
+_TEXT_OPEN, _TEXT_CLOSE = b'event: token\ndata: {"text":', b"}\n\n"
+
+_WORDS: dict[ErrorCode, tuple[int, str]] = {
+    ErrorCode.INVALID_BODY: (400, "validation_error"),
+    ErrorCode.INVALID_JSON: (400, "validation_error"),
+    ErrorCode.BODY_TOO_LARGE: (413, "body_too_large"),
+    ErrorCode.UNSUPPORTED_MEDIA_TYPE: (415, "unsupported_media_type"),
+    ErrorCode.KEY_MISSING: (401, "unauthorized"),
+    ErrorCode.KEY_INVALID: (401, "unauthorized"),
+    ErrorCode.KEY_EXPIRED: (401, "unauthorized"),
+    ErrorCode.FORBIDDEN: (403, "forbidden"),
+    ErrorCode.MODEL_NOT_ALLOWED: (403, "forbidden"),
+    ErrorCode.AGENT_NOT_FOUND: (404, "agent_not_found"),
+    ErrorCode.CONVERSATION_NOT_FOUND: (404, "conversation_not_found"),
+    ErrorCode.CONVERSATION_BUSY: (409, "conversation_busy"),
+    ErrorCode.PATH_NOT_FOUND: (404, "not_found"),
+    ErrorCode.METHOD_NOT_ALLOWED: (405, "method_not_allowed"),
+    ErrorCode.RATE_LIMITED: (429, "rate_limited"),
+    ErrorCode.UPSTREAM_REJECTED: (400, "validation_error"),
+    ErrorCode.UPSTREAM_REFUSED: (502, "upstream_error"),
+    ErrorCode.UPSTREAM_CREDITS: (503, "upstream_credits_exhausted"),
+    ErrorCode.UPSTREAM_RATE_LIMITED: (429, "rate_limited"),
+    ErrorCode.UPSTREAM_FAILED: (502, "upstream_error"),
+    ErrorCode.UPSTREAM_MALFORMED: (502, "upstream_error"),
+    ErrorCode.UPSTREAM_OVERSIZED: (502, "upstream_error"),
+    ErrorCode.UPSTREAM_TRUNCATED: (502, "upstream_error"),
+    ErrorCode.UPSTREAM_UNREACHABLE: (503, "unavailable"),
+    ErrorCode.CONNECT_TIMEOUT: (504, "upstream_timeout"),
+    ErrorCode.FIRST_EVENT_TIMEOUT: (504, "upstream_timeout"),
+    ErrorCode.IDLE_TIMEOUT: (504, "upstream_timeout"),
+    ErrorCode.TOTAL_TIMEOUT: (504, "upstream_timeout"),
+    ErrorCode.UNAVAILABLE: (503, "unavailable"),
+    ErrorCode.INTERNAL: (500, "internal_error"),
+}
+
+
+class BookbagV1Encoder:
+    """Events to v1 frames."""
+
+    def __init__(self, turn: Turn) -> None:
+        self.dropped = Drops()
+        self._turn = turn
+        self._metadata = Metadata()
+        self._table = {
+            TextDelta: _token,
+            Citations: _citations,
+            Metadata: self._remember,
+            Finish: self._done,
+            Failure: _failure,
+        }
+
+    def encode(self, event: Event) -> bytes:
+        write = self._table.get(type(event))
+        return write(event) if write else self.dropped.count(event)  # type: ignore[operator]
+
+    def _remember(self, event: Metadata) -> bytes:
+        self._metadata = merged(self._metadata, event)
+        return b""
+
+    def _done(self, event: Finish) -> bytes:
+        done: dict[str, Json] = {
+            "conversationId": int(self._turn.conversation_id),
+            "messageId": self._turn.message_id,
+            "finishReason": FINISH_REASONS[event.reason],
+        }
+        if self._metadata.usage:
+            done["usage"] = usage(self._metadata.usage)
+        return frame(json.dumps(done), "done")
+
+
+def _token(event: TextDelta) -> bytes:
+    return _TEXT_OPEN + json.dumps(event.text) + _TEXT_CLOSE
+
+
+def _citations(event: Citations) -> bytes:
+    return frame(json.dumps({"citations": [citation(c) for c in event.items]}), "citations")
+
+
+def _failure(event: Failure) -> bytes:
+    _, code = _WORDS[event.code]
+    return frame(json.dumps({"code": code, "message": event.message}), "error")
+
+
+def _decode(body: Json, _agent: str | None) -> ChatRequest:
+    read = fields(body)
+    request = ChatRequest(
+        agent=read.agent("agentId"),
+        message=read.message("message", longest=MAX_MESSAGE),
+        stream=True,
+        conversation_id=read.conversation("conversationId"),
+        user_id=read.user("user_id"),
+        user_hash=read.string("user_hash", longest=128),
+        model=read.string("model", longest=MAX_MODEL),
+    )
+    read.check()
+    return request
+
+
+def _reply(_turn: Turn, _reply: Reply) -> bytes:
+    raise AssertionError("v1 only streams: its decoder never asks for a whole answer")
+
+
+def _error(error: GatewayError) -> ErrorAnswer:
+    status, code = _WORDS[error.code]
+    said: dict[str, Json] = {"code": code, "message": error.message}
+    details: dict[str, Json] = {**(error.details or {})}
+    if error.retry_after is not None:
+        details["retryAfter"] = error.retry_after
+    if details:
+        said["details"] = details
+    return ErrorAnswer(status, json.dumps({"success": False, "error": said}))
+
+
+BOOKBAG_V1 = Dialect(
+    name="bookbag-v1",
+    decode=_decode,
+    encoder=BookbagV1Encoder,
+    reply=_reply,
+    error=_error,
+    heartbeat=15,
+    public=True,
+)

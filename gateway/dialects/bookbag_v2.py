@@ -1,0 +1,184 @@
+"""Bookbag v2 as clients speak it: bare `data:` frames, ended by `[DONE]`.
+
+The pages document `text-delta`, `finish` and `error`; the `tool-call` and `citations` frames are
+this project's, in the shape of Bookbag's message parts.
+"""
+
+from gateway.core.codec import Dialect, ErrorAnswer
+from gateway.core.errors import ErrorCode, GatewayError
+from gateway.core.events import (
+    Citations,
+    Event,
+    Failure,
+    Finish,
+    Json,
+    Metadata,
+    TextDelta,
+    ToolCall,
+    Usage,
+)
+from gateway.core.turn import ChatRequest, Reply, Turn, merged
+from gateway.dialects.bookbag import FINISH_REASONS, citation, usage
+from gateway.dialects.drops import Drops
+from gateway.dialects.fields import fields
+from gateway.wire import json
+from gateway.wire.sse import frame
+
+DONE = b"data: [DONE]\n\n"
+
+_TEXT_OPEN, _TEXT_CLOSE = b'data: {"type":"text-delta","text":', b"}\n\n"
+
+_WORDS: dict[ErrorCode, tuple[int, str]] = {
+    ErrorCode.INVALID_BODY: (400, "VALIDATION_INVALID_BODY"),
+    ErrorCode.INVALID_JSON: (400, "VALIDATION_INVALID_BODY"),
+    ErrorCode.BODY_TOO_LARGE: (413, "VALIDATION_INVALID_BODY"),
+    ErrorCode.UNSUPPORTED_MEDIA_TYPE: (415, "VALIDATION_INVALID_BODY"),
+    ErrorCode.KEY_MISSING: (401, "AUTH_MISSING_API_KEY"),
+    ErrorCode.KEY_INVALID: (401, "AUTH_INVALID_API_KEY"),
+    ErrorCode.KEY_EXPIRED: (401, "AUTH_INVALID_API_KEY"),
+    ErrorCode.FORBIDDEN: (403, "AUTH_INSUFFICIENT_PERMISSIONS"),
+    ErrorCode.MODEL_NOT_ALLOWED: (403, "AUTH_INSUFFICIENT_PERMISSIONS"),
+    ErrorCode.AGENT_NOT_FOUND: (404, "RESOURCE_NOT_FOUND"),
+    ErrorCode.CONVERSATION_NOT_FOUND: (404, "RESOURCE_NOT_FOUND"),
+    ErrorCode.CONVERSATION_BUSY: (409, "CHAT_CONVERSATION_BUSY"),
+    ErrorCode.PATH_NOT_FOUND: (404, "RESOURCE_NOT_FOUND"),
+    ErrorCode.METHOD_NOT_ALLOWED: (405, "METHOD_NOT_ALLOWED"),
+    ErrorCode.RATE_LIMITED: (429, "RATE_LIMIT_TOO_MANY_REQUESTS"),
+    ErrorCode.UPSTREAM_REJECTED: (400, "VALIDATION_INVALID_BODY"),
+    ErrorCode.UPSTREAM_REFUSED: (502, "UPSTREAM_ERROR"),
+    ErrorCode.UPSTREAM_CREDITS: (503, "UPSTREAM_CREDITS_EXHAUSTED"),
+    ErrorCode.UPSTREAM_RATE_LIMITED: (429, "RATE_LIMIT_TOO_MANY_REQUESTS"),
+    ErrorCode.UPSTREAM_FAILED: (502, "UPSTREAM_ERROR"),
+    ErrorCode.UPSTREAM_MALFORMED: (502, "UPSTREAM_ERROR"),
+    ErrorCode.UPSTREAM_OVERSIZED: (502, "UPSTREAM_ERROR"),
+    ErrorCode.UPSTREAM_TRUNCATED: (502, "UPSTREAM_ERROR"),
+    ErrorCode.UPSTREAM_UNREACHABLE: (503, "SERVICE_UNAVAILABLE"),
+    ErrorCode.CONNECT_TIMEOUT: (504, "UPSTREAM_TIMEOUT"),
+    ErrorCode.FIRST_EVENT_TIMEOUT: (504, "UPSTREAM_TIMEOUT"),
+    ErrorCode.IDLE_TIMEOUT: (504, "UPSTREAM_TIMEOUT"),
+    ErrorCode.TOTAL_TIMEOUT: (504, "UPSTREAM_TIMEOUT"),
+    ErrorCode.UNAVAILABLE: (503, "SERVICE_UNAVAILABLE"),
+    ErrorCode.INTERNAL: (500, "INTERNAL_SERVER_ERROR"),
+}
+
+
+class BookbagV2Encoder:
+    """Events to v2 frames."""
+
+    def __init__(self, turn: Turn) -> None:
+        self.dropped = Drops()
+        self._turn = turn
+        self._metadata = Metadata()
+        self._table = {
+            TextDelta: _text,
+            ToolCall: _tool_call,
+            Citations: _citations,
+            Metadata: self._remember,
+            Finish: self._finish,
+            Failure: _failure,
+        }
+
+    def encode(self, event: Event) -> bytes:
+        write = self._table.get(type(event))
+        return write(event) if write else self.dropped.count(event)  # type: ignore[operator]
+
+    def _remember(self, event: Metadata) -> bytes:
+        self._metadata = merged(self._metadata, event)
+        return b""
+
+    def _finish(self, event: Finish) -> bytes:
+        finish = {
+            "type": "finish",
+            "finishReason": FINISH_REASONS[event.reason],
+            "metadata": _identity(self._turn, self._metadata.usage),
+        }
+        return frame(json.dumps(finish)) + DONE
+
+
+def _text(event: TextDelta) -> bytes:
+    return _TEXT_OPEN + json.dumps(event.text) + _TEXT_CLOSE
+
+
+def _tool_call(event: ToolCall) -> bytes:
+    return frame(json.dumps(_tool_part(event)))
+
+
+def _citations(event: Citations) -> bytes:
+    items = [citation(item) for item in event.items]
+    return frame(json.dumps({"type": "citations", "citations": items}))
+
+
+def _failure(event: Failure) -> bytes:
+    return frame(json.dumps({"type": "error", "errorText": event.message})) + DONE
+
+
+def _identity(turn: Turn, known: Usage | None) -> dict[str, Json]:
+    metadata: dict[str, Json] = {
+        "userMessageId": turn.user_message_id,
+        "conversationId": turn.conversation_id,
+        "messageId": turn.message_id,
+    }
+    if turn.user_id is not None:
+        metadata["userId"] = turn.user_id
+    return {**metadata, "usage": usage(known)} if known else metadata
+
+
+def _tool_part(call: ToolCall) -> dict[str, Json]:
+    return {
+        "type": "tool-call",
+        "toolCallId": call.call_id,
+        "toolName": call.name,
+        "input": call.arguments,
+    }
+
+
+def _decode(body: Json, agent: str | None) -> ChatRequest:
+    read = fields(body)
+    request = ChatRequest(
+        agent=agent or "",
+        message=read.message("message"),
+        stream=read.flag("stream", default=True),
+        conversation_id=read.conversation("conversationId"),
+        user_id=read.user("userId"),
+    )
+    read.check()
+    return request
+
+
+def _reply(turn: Turn, reply: Reply) -> bytes:
+    parts: list[Json] = []
+    if reply.text or not reply.tool_calls:
+        parts.append({"type": "text", "text": reply.text})
+    if reply.citations:
+        parts.append({"type": "citations", "citations": [citation(c) for c in reply.citations]})
+    parts += [_tool_part(call) for call in reply.tool_calls]
+    metadata = _identity(turn, reply.metadata.usage)
+    metadata.pop("messageId")
+    metadata |= {
+        "userId": turn.user_id,
+        "finishReason": FINISH_REASONS[reply.finish] if reply.finish else "stop",
+    }
+    data = {"id": turn.message_id, "role": "assistant", "parts": parts, "metadata": metadata}
+    return json.dumps({"data": data})
+
+
+def _error(error: GatewayError) -> ErrorAnswer:
+    status, code = _WORDS[error.code]
+    said: dict[str, Json] = {"code": code, "message": error.message}
+    details: dict[str, Json] = {**(error.details or {})}
+    if error.retry_after is not None:
+        details["retryAfter"] = error.retry_after
+    if details:
+        said["details"] = details
+    return ErrorAnswer(status, json.dumps({"error": said}))
+
+
+BOOKBAG_V2 = Dialect(
+    name="bookbag-v2",
+    decode=_decode,
+    encoder=BookbagV2Encoder,
+    reply=_reply,
+    error=_error,
+    # Bookbag's own guide has clients JSON-parse every line that is not `[DONE]`.
+    heartbeat=None,
+)

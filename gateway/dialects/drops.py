@@ -1,0 +1,18 @@
+"""What a dialect has no words for, counted."""
+
+from gateway.core.events import Event, StepFinish, StepStart, ToolCallDelta, ToolCallStart
+
+# These say nothing that is lost: a whole `ToolCall` follows its fragments, and steps are only how
+# an upstream divides its work.
+_SILENT = frozenset({StepStart, StepFinish, ToolCallStart, ToolCallDelta})
+
+
+class Drops(dict[str, int]):
+    """Dropped events of one turn, by type."""
+
+    def count(self, event: Event) -> bytes:
+        """Counts it, and says nothing."""
+        kind = type(event)
+        if kind not in _SILENT:
+            self[kind.__name__] = self.get(kind.__name__, 0) + 1
+        return b""

@@ -1,0 +1,296 @@
+"""OpenAI chat completions, as OpenAI and the many servers that are compatible with it speak it.
+
+Sources: openai-python's types, and the servers' own documentation and issues for what they do
+differently; each difference is a transcript in `tests/golden/openai/`.
+"""
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from gateway.core.codec import Target, UpstreamKind, UpstreamRequest
+from gateway.core.errors import ErrorCode
+from gateway.core.events import (
+    Citation,
+    Citations,
+    Event,
+    Finish,
+    FinishReason,
+    Json,
+    Metadata,
+    ReasoningDelta,
+    TextDelta,
+    ToolCall,
+    Usage,
+)
+from gateway.core.turn import Message, Prompt, Role, Tool
+from gateway.upstreams.refusals import failed, failure, refusal
+from gateway.upstreams.stream import StreamDecoder
+from gateway.upstreams.think import ThinkSplitter
+from gateway.upstreams.tool_calls import ToolCalls
+from gateway.wire import json
+
+_FINISH_REASONS: dict[str, FinishReason] = {
+    "stop": FinishReason.STOP,
+    "length": FinishReason.LENGTH,
+    "tool_calls": FinishReason.TOOL_CALLS,
+    "function_call": FinishReason.TOOL_CALLS,
+    "content_filter": FinishReason.CONTENT_FILTER,
+}
+
+# OpenRouter's and DeepSeek's words for an answer that broke off.
+_BROKEN_OFF = frozenset({"error", "insufficient_system_resource"})
+
+
+class OpenAIReader:
+    """What one chunk means.
+
+    The finish is held until `[DONE]` or the end of the body: the usage comes in a chunk of its
+    own after the one with `finish_reason`.
+    """
+
+    def __init__(self) -> None:
+        self._think = ThinkSplitter()
+        self._calls = ToolCalls()
+        self._usage = Usage()
+        self._reason: FinishReason | None = None
+        self._cited: set[str] = set()
+
+    def frame(self, name: str, data: bytes) -> list[Event]:
+        if data == b"[DONE]":
+            return self._finish(self._reason or FinishReason.OTHER)
+        if name == "error":
+            return [failure(_lenient(data))]
+        if not data.strip():
+            return []
+        chunk = json.loads(data)
+        if not isinstance(chunk, dict):
+            raise json.InvalidJson
+        if chunk.get("error") or chunk.get("error_type"):
+            return [failure(chunk)]
+        return self._chunk(chunk, "delta")
+
+    def document(self, body: Json) -> list[Event]:
+        answer = json.mapping(body)
+        if answer.get("error"):
+            return [failure(answer)]
+        if not json.array(answer.get("choices")):
+            return [failed(ErrorCode.UPSTREAM_MALFORMED)]
+        events = self._chunk(answer, "message")
+        return events + self._finish(self._reason or FinishReason.OTHER)
+
+    def end(self) -> list[Event]:
+        return self._finish(self._reason) if self._reason else []
+
+    def _chunk(self, chunk: dict[str, Json], part: str) -> list[Event]:
+        events: list[Event] = []
+        choices = chunk.get("choices")
+        if isinstance(choices, list):
+            for choice in choices:
+                if isinstance(choice, dict) and not choice.get("index"):
+                    events += self._choice(choice, part)
+        usage = chunk.get("usage")
+        if usage is not None:
+            self._count(usage)
+        elif "x_groq" in chunk:
+            self._count(json.mapping(chunk["x_groq"]).get("usage"))
+        if "citations" in chunk or "search_results" in chunk:
+            events = self._perplexity(chunk) + events
+        if chunk.get("type") == "end_of_stream":  # Perplexity's last chunk
+            events += self._finish(self._reason or FinishReason.OTHER)
+        return events
+
+    def _choice(self, choice: dict[str, Json], part: str) -> list[Event]:
+        delta = choice.get(part)
+        if not isinstance(delta, dict):
+            delta = json.mapping(choice.get("message"))
+        events: list[Event] = []
+        for key in delta:
+            if read := self._parts.get(key):
+                events += read(self, delta)
+        reason = choice.get("finish_reason")
+        if isinstance(reason, str) and reason:
+            if reason in _BROKEN_OFF:
+                return [*events, failed(ErrorCode.UPSTREAM_FAILED)]
+            self._reason = _FINISH_REASONS.get(reason, FinishReason.OTHER)
+        return events
+
+    # The parts of a delta, each read by the function under its key in `_parts`.
+
+    def _content(self, delta: dict[str, Json]) -> list[Event]:
+        content = delta["content"]
+        if isinstance(content, str):
+            return self._think.split(content) if content else []
+        return [
+            event for part in json.array(content) for event in self._mistral(json.mapping(part))
+        ]
+
+    def _mistral(self, part: dict[str, Json]) -> list[Event]:
+        """One part of a content array: text, or `thinking` with texts of its own."""
+        if part.get("type") == "thinking":
+            texts = (
+                json.text(json.mapping(t).get("text")) for t in json.array(part.get("thinking"))
+            )
+            return [ReasoningDelta(text) for text in texts if text]
+        text = json.text(part.get("text"))
+        return self._think.split(text) if text else []
+
+    def _reasoning_content(self, delta: dict[str, Json]) -> list[Event]:
+        text = json.text(delta["reasoning_content"])
+        return [ReasoningDelta(text)] if text else []
+
+    def _reasoning(self, delta: dict[str, Json]) -> list[Event]:
+        if delta.get("reasoning_content"):
+            return []  # vLLM sends both names while it renames the one to the other
+        text = json.text(delta["reasoning"])
+        return [ReasoningDelta(text)] if text else []
+
+    def _reasoning_details(self, delta: dict[str, Json]) -> list[Event]:
+        if delta.get("reasoning") or delta.get("reasoning_content"):
+            return []  # OpenRouter's details repeat its `reasoning`
+        texts = (
+            json.text(json.mapping(d).get("text")) for d in json.array(delta["reasoning_details"])
+        )
+        return [ReasoningDelta(text) for text in texts if text]
+
+    def _refusal(self, delta: dict[str, Json]) -> list[Event]:
+        text = json.text(delta["refusal"])
+        return [TextDelta(text)] if text else []
+
+    def _tool_calls(self, delta: dict[str, Json]) -> list[Event]:
+        return self._calls.feed(json.array(delta["tool_calls"]))
+
+    def _function_call(self, delta: dict[str, Json]) -> list[Event]:
+        function = delta["function_call"]
+        return self._calls.feed([{"index": 0, "function": function}]) if function else []
+
+    def _annotations(self, delta: dict[str, Json]) -> list[Event]:
+        return self._cite([_annotation(json.mapping(a)) for a in json.array(delta["annotations"])])
+
+    _parts: ClassVar[dict[str, Callable[["OpenAIReader", dict[str, Json]], list[Event]]]] = {
+        "reasoning_content": _reasoning_content,
+        "reasoning": _reasoning,
+        "reasoning_details": _reasoning_details,
+        "content": _content,
+        "refusal": _refusal,
+        "tool_calls": _tool_calls,
+        "function_call": _function_call,
+        "annotations": _annotations,
+    }
+
+    def _perplexity(self, chunk: dict[str, Json]) -> list[Event]:
+        """Sources beside the choices, repeated in every chunk: URLs, and results with titles."""
+        results = [
+            Citation(
+                json.text(r.get("url")),
+                json.text(r.get("title")) or None,
+                json.text(r.get("snippet")) or None,
+            )
+            for r in map(json.mapping, json.array(chunk.get("search_results")))
+        ]
+        urls = [Citation(json.text(url)) for url in json.array(chunk.get("citations"))]
+        return self._cite(results + urls)
+
+    def _cite(self, citations: list[Citation]) -> list[Event]:
+        new = []
+        for citation in citations:
+            key = citation.url or citation.title
+            if key and key not in self._cited:
+                self._cited.add(key)
+                new.append(citation)
+        return [Citations(new)] if new else []
+
+    def _count(self, usage: Json) -> None:
+        # Some count anew in every chunk (xAI), some only in the last: the latest figures hold.
+        figures = json.mapping(usage)
+        self._usage = self._usage.updated(
+            Usage(
+                json.count(figures.get("prompt_tokens")),
+                json.count(figures.get("completion_tokens")),
+            )
+        )
+
+    def _finish(self, reason: FinishReason) -> list[Event]:
+        events = [*self._think.end(), *self._calls.end()]
+        if self._calls and reason in (FinishReason.STOP, FinishReason.OTHER):
+            reason = FinishReason.TOOL_CALLS  # Gemini and Ollama say "stop" for a tool call
+        if self._usage:
+            events.append(Metadata(usage=self._usage))
+        return [*events, Finish(reason)]
+
+
+def _reasonings(parts: Json) -> list[Event]:
+    texts = (json.text(json.mapping(part).get("text")) for part in json.array(parts))
+    return [ReasoningDelta(text) for text in texts if text]
+
+
+def _annotation(annotation: dict[str, Json]) -> Citation:
+    kind = json.text(annotation.get("type"))
+    source = json.mapping(annotation.get(kind))
+    title = json.text(source.get("title")) or json.text(source.get("name"))
+    return Citation(
+        json.text(source.get("url")) or None,
+        title or None,
+        json.text(source.get("content")) or None,
+    )
+
+
+def _lenient(data: bytes) -> Json:
+    try:
+        return json.loads(data)
+    except json.InvalidJson:
+        return None
+
+
+def _request(target: Target, prompt: Prompt) -> UpstreamRequest:
+    body: dict[str, Json] = {
+        **target.params,
+        "model": prompt.model or target.model,
+        "messages": [_message(message) for message in prompt.messages],
+        "stream": prompt.stream,
+    }
+    if prompt.stream:
+        body["stream_options"] = {"include_usage": True}
+    if prompt.tools:
+        body["tools"] = [_tool(tool) for tool in prompt.tools]
+    if prompt.user_id:
+        body["user"] = prompt.user_id
+    return UpstreamRequest("/chat/completions", json.dumps(body))
+
+
+def _message(message: Message) -> dict[str, Json]:
+    written: dict[str, Json] = {"role": message.role.value, "content": message.text}
+    if message.tool_calls:
+        written["content"] = message.text or None
+        written["tool_calls"] = [_call(call) for call in message.tool_calls]
+    if message.role is Role.TOOL:
+        written["tool_call_id"] = message.call_id
+    return written
+
+
+def _call(call: ToolCall) -> dict[str, Json]:
+    arguments = call.arguments
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments).decode()
+    written: dict[str, Json] = {
+        "id": call.call_id,
+        "type": "function",
+        "function": {"name": call.name, "arguments": text},
+    }
+    return {**written, "extra_content": call.echo} if call.echo else written
+
+
+def _tool(tool: Tool) -> dict[str, Json]:
+    return {
+        "type": "function",
+        "function": {
+            "name": tool.name,
+            "description": tool.description,
+            "parameters": tool.parameters,
+        },
+    }
+
+
+def _decoder(target: Target) -> StreamDecoder:
+    return StreamDecoder(OpenAIReader(), max_event=target.max_event, blank_lines=target.blank_lines)
+
+
+OPENAI = UpstreamKind(name="openai", decoder=_decoder, request=_request, error=refusal)

@@ -1,0 +1,127 @@
+"""What an upstream's errors mean: a status, an error object or a word of its own, as one of ours.
+
+An upstream's text stays out of our answers: it may name its internals, its provider or our
+account. The exception is the message of a 400, which tells the caller what to change.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+
+from gateway.core.errors import ErrorCode, GatewayError
+from gateway.core.events import Failure, Json
+from gateway.wire import json
+
+MAX_PASSED_MESSAGE = 500
+
+MESSAGES: dict[ErrorCode, str] = {
+    ErrorCode.UPSTREAM_REJECTED: "the upstream rejected the request",
+    ErrorCode.UPSTREAM_REFUSED: "the upstream refused the gateway's credential",
+    ErrorCode.UPSTREAM_CREDITS: "the upstream account has no credits left",
+    ErrorCode.UPSTREAM_RATE_LIMITED: "the upstream is rate limited, try again later",
+    ErrorCode.UPSTREAM_FAILED: "the upstream failed",
+    ErrorCode.UPSTREAM_MALFORMED: "the upstream sent an answer that cannot be read",
+    ErrorCode.UPSTREAM_OVERSIZED: "the upstream sent an event that is too large",
+    ErrorCode.UPSTREAM_TRUNCATED: "the upstream ended the stream early",
+}
+
+_STATUSES: dict[int, ErrorCode] = {
+    400: ErrorCode.UPSTREAM_REJECTED,
+    401: ErrorCode.UPSTREAM_REFUSED,
+    402: ErrorCode.UPSTREAM_CREDITS,
+    403: ErrorCode.UPSTREAM_REFUSED,
+    413: ErrorCode.UPSTREAM_REJECTED,
+    422: ErrorCode.UPSTREAM_REJECTED,
+    429: ErrorCode.UPSTREAM_RATE_LIMITED,
+}
+
+# Codes and types of error objects, as OpenAI, OpenRouter, vLLM, llama.cpp, Bookbag and Chatbase
+# write them.
+_WORDS: dict[str, ErrorCode] = {
+    "insufficient_quota": ErrorCode.UPSTREAM_CREDITS,
+    "chat_credits_exhausted": ErrorCode.UPSTREAM_CREDITS,
+    "chat_agent_credits_exhausted": ErrorCode.UPSTREAM_CREDITS,
+    "rate_limit_exceeded": ErrorCode.UPSTREAM_RATE_LIMITED,
+    "rate_limit_error": ErrorCode.UPSTREAM_RATE_LIMITED,
+    "rate_limit_too_many_requests": ErrorCode.UPSTREAM_RATE_LIMITED,
+    "rate_limited": ErrorCode.UPSTREAM_RATE_LIMITED,
+    "invalid_api_key": ErrorCode.UPSTREAM_REFUSED,
+    "authentication_error": ErrorCode.UPSTREAM_REFUSED,
+    "invalid_request_error": ErrorCode.UPSTREAM_REJECTED,
+    "context_length_exceeded": ErrorCode.UPSTREAM_REJECTED,
+    "exceed_context_size_error": ErrorCode.UPSTREAM_REJECTED,
+}
+
+
+def refusal(status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
+    """A status other than 2xx. `body` may be cut short, and need not be JSON."""
+    try:
+        answer = json.loads(body)
+    except json.InvalidJson:
+        answer = None
+    code = _STATUSES.get(status, ErrorCode.UPSTREAM_FAILED)
+    if status == 429 and _named(_error_of(answer)) is ErrorCode.UPSTREAM_CREDITS:
+        code = ErrorCode.UPSTREAM_CREDITS  # OpenAI's insufficient_quota: waiting will not help
+    message = passed_message(answer) if status == 400 else ""
+    return GatewayError(
+        code,
+        message or MESSAGES[code],
+        retry_after=_retry_after(headers) if code is ErrorCode.UPSTREAM_RATE_LIMITED else None,
+    )
+
+
+def failure(answer: Json) -> Failure:
+    """An error inside a stream or a 200: an error object, a string, or a frame that holds one."""
+    code = _named(_error_of(answer)) or ErrorCode.UPSTREAM_FAILED
+    message = passed_message(answer) if code is ErrorCode.UPSTREAM_REJECTED else ""
+    return Failure(code, message or MESSAGES[code])
+
+
+def failed(code: ErrorCode) -> Failure:
+    """A failure in our own words."""
+    return Failure(code, MESSAGES[code])
+
+
+def passed_message(answer: Json) -> str:
+    """What an error says was wrong with the request, trimmed; `""` where it does not say."""
+    error = _error_of(answer)
+    said = error if isinstance(error, str) else json.text(json.mapping(error).get("message"))
+    return " ".join(said.split())[:MAX_PASSED_MESSAGE]
+
+
+def _error_of(answer: Json) -> Json:
+    """The innermost error: `{"error": {...}}`, `{"error": "..."}`, a flat object, or a string."""
+    if isinstance(answer, dict) and answer.get("error"):
+        return answer["error"]
+    return answer
+
+
+def _named(error: Json) -> ErrorCode | None:
+    # OpenRouter's code is an HTTP status as a number or as a string, or a word.
+    fields = json.mapping(error)
+    for key in ("code", "type", "status"):
+        word = json.identifier(fields.get(key))
+        if word is None:
+            continue
+        code = _STATUSES.get(int(word)) if word.isdecimal() else _WORDS.get(word.lower())
+        if code is not None:
+            return code
+    return None
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds. A date is counted from the answer's own `Date`, for this module has no clock."""
+    value = headers.get("retry-after", "").strip()
+    if value.isdecimal():
+        return float(value[:9])
+    then, now = _date(value), _date(headers.get("date", ""))
+    if then is None or now is None:
+        return None
+    return max(0.0, (then - now).total_seconds())
+
+
+def _date(value: str) -> datetime | None:
+    try:
+        return parsedate_to_datetime(value)
+    except ValueError:
+        return None

@@ -1,0 +1,1 @@
+"""Bytes on the wire: Server-Sent Events and JSON."""
