@@ -1,4 +1,4 @@
-"""What gateway.toml may say, table by table. The field's text is the editor's help (JSON schema)."""
+"""What gateway.toml may say, table by table; the texts are an editor's help (JSON schema)."""
 
 from typing import Annotated, Literal
 
@@ -111,7 +111,7 @@ class ToolConfig(Strict):
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
     description: str = ""
-    parameters: dict[str, JsonValue] = Field(default_factory=lambda: {"type": "object"})
+    parameters: dict[str, JsonValue] = Field(default={"type": "object"})
 
 
 class Agent(Strict):
