@@ -1,0 +1,1 @@
+"""Who is asking: opaque keys by their hash, signed keys offline, widget identity."""

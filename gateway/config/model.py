@@ -1,21 +1,40 @@
-"""What gateway.toml may say, table by table; the texts are an editor's help (JSON schema)."""
+"""What gateway.toml may say, table by table; the texts are an editor's help (JSON schema).
+
+What several fields or tables must say together is in `checks`.
+"""
 
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, NonNegativeInt, PositiveInt, StringConstraints
+from pydantic import Field, NonNegativeInt, PositiveInt, StringConstraints
 
-from gateway.config.values import Duration, RateText, Secret, Size, Strict
+from gateway.config.addresses import BaseUrl, HeaderName, HeaderValue, KeySetUrl, Origin
+from gateway.config.values import (
+    HASH,
+    TOOL,
+    AgentId,
+    Duration,
+    JsonSchema,
+    Label,
+    Moment,
+    Name,
+    Params,
+    RateText,
+    Secret,
+    Size,
+    Strict,
+)
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Port = Annotated[int, Field(ge=0, le=65535)]
+PublicAlgorithm = Literal["RS256", "ES256", "EdDSA"]
 Algorithm = Literal["HS256", "RS256", "ES256", "EdDSA"]
+Text = Annotated[str, StringConstraints(min_length=1)]
 
 
 class Server(Strict):
     """The listener for clients."""
 
-    host: str = "127.0.0.1"
-    port: Port = 8080
+    host: Text = Field("127.0.0.1", description='The address to listen at; "0.0.0.0" for all.')
+    port: Port = Field(8080, description="0: any that is free.")
     workers: Literal[1] = Field(1, description="Processes; more than one is not built yet.")
     max_body: Size = Field(1 << 20, description="The largest request body.")
     body_timeout: Duration = Field(30.0, description="How long a request body may take to arrive.")
@@ -27,14 +46,16 @@ class Server(Strict):
 class Admin(Strict):
     """The listener for health and metrics; not for the public."""
 
-    host: str = "127.0.0.1"
-    port: Port = 9090
+    host: Text = Field("127.0.0.1", description="The address to listen at.")
+    port: Port = Field(9090, description="0: any that is free.")
 
 
 class StoreConfig(Strict):
     """Where conversations are kept."""
 
-    url: str = Field("memory://", description='"memory://": in this process, gone with it.')
+    url: Literal["memory://"] = Field(
+        "memory://", description='"memory://": in this process, gone with it.'
+    )
     max_size: Size = Field(256 << 20, description="How much may be kept; the oldest go first.")
     max_messages: PositiveInt = Field(
         200, description="Messages of a conversation that are kept and sent to the model."
@@ -49,30 +70,36 @@ class Tier(Strict):
 
 
 class Limits(Strict):
-    backend: Literal["local"] = "local"
-    tiers: dict[Name, Tier] = Field(default_factory=dict)
+    """Rate limits."""
+
+    backend: Literal["local"] = Field("local", description='"local": counted in this process.')
+    tiers: dict[Name, Tier] = Field(default_factory=dict, description="By name.")
 
 
 class Timeouts(Strict):
     """How long an upstream may take. Each has its own error and metric label."""
 
-    connect: Duration = 2.0
+    connect: Duration = Field(2.0, description="To open a connection, TLS included.")
     first_event: Duration = Field(30.0, description="From the request to the first content.")
     idle: Duration = Field(60.0, description="Between two reads.")
-    total: Duration = 900.0
+    total: Duration = Field(900.0, description="The whole turn.")
 
 
 class Upstream(Strict):
     """A backend."""
 
-    kind: Literal["openai", "bookbag", "chatbase", "echo", "replay"]
+    kind: Literal["openai", "bookbag", "chatbase", "echo", "replay"] = Field(
+        description="The protocol it speaks; echo and replay are built in, for trying out."
+    )
     api: Literal["v1", "v2"] | None = Field(None, description="bookbag: which API; v2 by default.")
-    base_url: str | None = None
+    base_url: BaseUrl | None = Field(
+        None, description="Its address; the gateway adds the path of the kind's endpoint."
+    )
     credential: Secret | None = Field(None, description="Sent as `Authorization: Bearer`.")
-    headers: dict[str, str] = Field(
+    headers: dict[HeaderName, HeaderValue] = Field(
         default_factory=dict, description="Further headers of every request; no secrets."
     )
-    timeouts: Timeouts = Timeouts()
+    timeouts: Timeouts = Field(Timeouts(), description="How long it may take.")
     blank_lines: bool = Field(
         True, description="false: the events of its streams are lines without a blank line between."
     )
@@ -85,44 +112,55 @@ class Upstream(Strict):
     verify: bool | str = Field(
         True, description="TLS: true, or the path of a CA bundle; false checks nothing."
     )
-    file: str | None = Field(None, description="replay: the transcript.")
+    file: Text | None = Field(
+        None,
+        description="replay: the transcript; a relative path starts at this file's folder.",
+    )
 
 
 class TargetConfig(Strict):
     """An upstream as one agent uses it."""
 
-    upstream: Name
-    model: str | None = Field(None, description="openai: the upstream's model.")
-    agent: str | int | None = Field(None, description="bookbag, chatbase: the upstream's agent.")
-    params: dict[str, JsonValue] = Field(
-        default_factory=dict, description="openai: further fields of the body, e.g. temperature."
+    upstream: Name = Field(description="Its name under [upstreams].")
+    model: Text | None = Field(None, description="The upstream's model; openai needs one.")
+    agent: Text | int | None = Field(
+        None, description="The upstream's agent; bookbag and chatbase need one."
+    )
+    params: Params = Field(
+        default_factory=dict, description="Further fields of the request's body, e.g. temperature."
     )
 
 
 class Public(Strict):
     """Lets a browser widget speak to the agent without a key (v1)."""
 
-    origins: list[str] = Field(min_length=1, description='"https://www.acme.com", or "*" for any.')
-    tier: Name
+    origins: list[Origin] = Field(
+        min_length=1, description='"https://www.acme.com", or "*" for any.'
+    )
+    tier: Name = Field(description="What each client address may do.")
 
 
 class ToolConfig(Strict):
     """A client-side tool offered to the model."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-    description: str = ""
-    parameters: dict[str, JsonValue] = Field(default={"type": "object"})
+    name: Annotated[str, StringConstraints(pattern=TOOL)] = Field(
+        description="What the model calls it."
+    )
+    description: str = Field("", description="What it does and when to call it.")
+    parameters: JsonSchema = Field(
+        default={"type": "object"}, description="A JSON Schema of its arguments."
+    )
 
 
 class Agent(Strict):
     """What clients talk to."""
 
-    id: PositiveInt
-    workspace: Name
-    name: str
-    aliases: list[str] = Field(default_factory=list)
+    id: AgentId = Field(description="Unique in this file.")
+    workspace: Name = Field(description="Whose it is; keys of other workspaces do not see it.")
+    name: Label = Field(description="Unique in the workspace, with the aliases.")
+    aliases: list[Label] = Field(default_factory=list, description="Further names.")
     archived: bool = Field(False, description="true: not found.")
-    allowed_models: list[str] = Field(
+    allowed_models: list[Text] = Field(
         default_factory=list, description="What v1's `model` may name; none by default."
     )
     credits_per_turn: NonNegativeInt | None = Field(
@@ -133,29 +171,35 @@ class Agent(Strict):
     )
     instructions: str | None = Field(None, description="The system prompt of stateless upstreams.")
     targets: list[TargetConfig] = Field(min_length=1, description="In order: fallback.")
-    public: Public | None = None
-    tools: list[ToolConfig] = Field(default_factory=list)
+    public: Public | None = Field(None, description="Who may speak to it without a key.")
+    tools: list[ToolConfig] = Field(
+        default_factory=list, description="Client-side tools offered to the model."
+    )
 
 
 class Key(Strict):
     """A client's key, by its hash: `oc-gateway keys create` prints the key once, and this."""
 
-    id: Name
-    hash: Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
-    workspace: Name
-    agents: list[PositiveInt] | None = Field(None, description="Left out: all of the workspace.")
-    tier: Name
-    expires: str | None = Field(
+    id: Name = Field(description="Whose; several entries may share it while a key is replaced.")
+    hash: Annotated[str, StringConstraints(pattern=HASH)] = Field(
+        description="The SHA-256 of the whole key in hex."
+    )
+    workspace: Name = Field(description="Whose agents it may use.")
+    agents: list[AgentId] | None = Field(
+        None, min_length=1, description="Left out: all of the workspace."
+    )
+    tier: Name = Field(description="What it may do: a name under [limits.tiers].")
+    expires: Moment | None = Field(
         None, description='ISO 8601 with an offset: "2027-01-31T00:00:00Z".'
     )
-    disabled: bool = False
+    disabled: bool = Field(False, description="true: refused.")
 
 
 class SigningKey(Strict):
     """A key that verifies signed keys (`oc_<env>_<JWT>`)."""
 
     id: Name = Field(description="The JWT's `kid`.")
-    algorithm: Algorithm
+    algorithm: Algorithm = Field(description="The only one accepted for it.")
     secret: Secret | None = Field(None, description="HS256: at least 32 bytes.")
     public_key: Secret | None = Field(None, description="The others: a PEM.")
     workspaces: list[Name] = Field(min_length=1, description="For which it may sign.")
@@ -164,27 +208,33 @@ class SigningKey(Strict):
 class Jwks(Strict):
     """A set of such keys, as a file or at a URL that is fetched again and again."""
 
-    url: str | None = None
-    file: str | None = None
-    algorithms: list[Literal["RS256", "ES256", "EdDSA"]] = Field(min_length=1)
-    workspaces: list[Name] = Field(min_length=1)
-    refresh: Duration = 600.0
+    url: KeySetUrl | None = Field(None, description="https; http only to this machine.")
+    file: Text | None = Field(
+        None, description="A file; a relative path starts at this file's folder."
+    )
+    algorithms: list[PublicAlgorithm] = Field(min_length=1, description="Those accepted.")
+    workspaces: list[Name] = Field(min_length=1, description="For which its keys may sign.")
+    refresh: Duration = Field(600.0, description="url: how often it is fetched.")
 
 
 class Auth(Strict):
-    signing_keys: list[SigningKey] = Field(default_factory=list)
-    jwks: list[Jwks] = Field(default_factory=list)
+    """Signed keys: tokens that another service issues and the gateway verifies."""
+
+    signing_keys: list[SigningKey] = Field(
+        default_factory=list, description="Keys that verify them, one by one."
+    )
+    jwks: list[Jwks] = Field(default_factory=list, description="Key sets that verify them.")
     revoked: list[str] = Field(default_factory=list, description="`jti`s of signed keys.")
 
 
 class Config(Strict):
     """The whole file."""
 
-    server: Server = Server()
-    admin: Admin = Admin()
-    store: StoreConfig = StoreConfig()
-    limits: Limits = Limits()
-    auth: Auth = Auth()
-    upstreams: dict[Name, Upstream] = Field(min_length=1)
-    agents: list[Agent] = Field(min_length=1)
-    keys: list[Key] = Field(default_factory=list)
+    server: Server = Field(Server(), description="The listener for clients.")
+    admin: Admin = Field(Admin(), description="The listener for health and metrics.")
+    store: StoreConfig = Field(StoreConfig(), description="Where conversations are kept.")
+    limits: Limits = Field(Limits(), description="Rate limits.")
+    auth: Auth = Field(Auth(), description="Signed keys.")
+    upstreams: dict[Name, Upstream] = Field(min_length=1, description="The backends, by name.")
+    agents: list[Agent] = Field(min_length=1, description="What clients talk to.")
+    keys: list[Key] = Field(default_factory=list, description="The clients' keys, by their hashes.")

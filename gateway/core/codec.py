@@ -56,13 +56,23 @@ class Dialect:
     """A request's JSON body, and the agent that the path names, if the path does. Raises
     `GatewayError(INVALID_BODY)`."""
     encoder: Callable[[Turn], Encoder]
-    reply: Callable[[Turn, Reply], bytes]
-    """The whole answer as one JSON body, for a client that asked for no stream."""
+    reply: Callable[[Turn, Reply], bytes] | None
+    """The whole answer as one JSON body, for a client that asked for no stream; None where the
+    dialect knows only streams."""
     error: Callable[[GatewayError], ErrorAnswer]
     heartbeat: float | None
     """Seconds between comments on a silent stream; None where clients do not bear comments."""
     public: bool = False
     """Whether a public agent may be spoken to without a key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """A recorded answer: each step is the seconds since the one before, and the bytes sent then."""
+
+    kind: str
+    """The upstream kind that sent it."""
+    steps: tuple[tuple[float, bytes], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +92,8 @@ class Target:
     """False: its events are single lines, with no blank line between them (seen at Fireworks)."""
     max_event: int = 1 << 20
     """The most bytes one event may have."""
-    file: str | None = None
-    """A recorded transcript (replay)."""
+    transcript: Transcript | None = None
+    """What a replay plays."""
 
 
 @dataclass(frozen=True, slots=True)

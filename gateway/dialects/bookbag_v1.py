@@ -14,7 +14,7 @@ from gateway.core.events import (
     Metadata,
     TextDelta,
 )
-from gateway.core.turn import ChatRequest, Reply, Turn, merged
+from gateway.core.turn import ChatRequest, Turn, merged
 from gateway.dialects.bookbag import FINISH_REASONS, citation, usage
 from gateway.dialects.drops import Drops
 from gateway.dialects.fields import fields
@@ -122,10 +122,6 @@ def _decode(body: Json, _agent: str | None) -> ChatRequest:
     return request
 
 
-def _reply(_turn: Turn, _reply: Reply) -> bytes:
-    raise AssertionError("v1 only streams: its decoder never asks for a whole answer")
-
-
 def _error(error: GatewayError) -> ErrorAnswer:
     status, code = _WORDS[error.code]
     said: dict[str, Json] = {"code": code, "message": error.message}
@@ -141,7 +137,7 @@ BOOKBAG_V1 = Dialect(
     name="bookbag-v1",
     decode=_decode,
     encoder=BookbagV1Encoder,
-    reply=_reply,
+    reply=None,
     error=_error,
     heartbeat=15,
     public=True,

@@ -1,0 +1,1 @@
+"""The public listener: paths, the one middleware, the server."""

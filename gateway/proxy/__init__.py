@@ -1,0 +1,1 @@
+"""One turn through the gateway: admission, the upstream, the relay, the client."""

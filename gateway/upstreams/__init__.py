@@ -1,6 +1,8 @@
-"""What backends speak. A new kind is one module, one line here and one folder of transcripts."""
+"""What backends speak. A new kind is one module, one line and one folder of transcripts."""
 
 from gateway.core.codec import UpstreamKind
-from gateway.upstreams.openai import OPENAI
+from gateway.upstreams.echo import ECHO
+from gateway.upstreams.remote import REMOTE
+from gateway.upstreams.replay import REPLAY
 
-UPSTREAMS: dict[str, UpstreamKind] = {kind.name: kind for kind in (OPENAI,)}
+UPSTREAMS: dict[str, UpstreamKind] = {**REMOTE, ECHO.name: ECHO, REPLAY.name: REPLAY}

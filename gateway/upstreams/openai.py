@@ -11,7 +11,6 @@ from gateway.core.codec import Target, UpstreamKind, UpstreamRequest
 from gateway.core.errors import ErrorCode
 from gateway.core.events import (
     Citation,
-    Citations,
     Event,
     Finish,
     FinishReason,
@@ -23,8 +22,9 @@ from gateway.core.events import (
     Usage,
 )
 from gateway.core.turn import Message, Prompt, Role, Tool
-from gateway.upstreams.refusals import failed, failure, refusal
-from gateway.upstreams.stream import StreamDecoder
+from gateway.upstreams.refusals import failed, failure, failure_of, refusal
+from gateway.upstreams.sources import Sources
+from gateway.upstreams.stream import decoder, fields
 from gateway.upstreams.think import ThinkSplitter
 from gateway.upstreams.tool_calls import ToolCalls
 from gateway.wire import json
@@ -52,22 +52,24 @@ class OpenAIReader:
         self._think = ThinkSplitter()
         self._calls = ToolCalls()
         self._usage = Usage()
+        self._sources = Sources()
         self._reason: FinishReason | None = None
-        self._cited: set[str] = set()
+        self._broken_off = False
 
     def frame(self, name: str, data: bytes) -> list[Event]:
         if data == b"[DONE]":
             return self._finish(self._reason or FinishReason.OTHER)
         if name == "error":
-            return [failure(_lenient(data))]
-        if not data.strip():
-            return []
-        chunk = json.loads(data)
-        if not isinstance(chunk, dict):
-            raise json.InvalidJson
+            return [failure_of(data)]
+        chunk = fields(data)
         if chunk.get("error") or chunk.get("error_type"):
             return [failure(chunk)]
-        return self._chunk(chunk, "delta")
+        events = self._chunk(chunk, "delta")
+        if self._broken_off:
+            events.append(failed(ErrorCode.UPSTREAM_FAILED))
+        elif chunk.get("type") == "end_of_stream":  # Perplexity's last chunk
+            events += self._finish(self._reason or FinishReason.OTHER)
+        return events
 
     def document(self, body: Json) -> list[Event]:
         answer = json.mapping(body)
@@ -76,6 +78,8 @@ class OpenAIReader:
         if not json.array(answer.get("choices")):
             return [failed(ErrorCode.UPSTREAM_MALFORMED)]
         events = self._chunk(answer, "message")
+        if self._broken_off:
+            return [*events, failed(ErrorCode.UPSTREAM_FAILED)]
         return events + self._finish(self._reason or FinishReason.OTHER)
 
     def end(self) -> list[Event]:
@@ -93,10 +97,10 @@ class OpenAIReader:
             self._count(usage)
         elif "x_groq" in chunk:
             self._count(json.mapping(chunk["x_groq"]).get("usage"))
-        if "citations" in chunk or "search_results" in chunk:
-            events = self._perplexity(chunk) + events
-        if chunk.get("type") == "end_of_stream":  # Perplexity's last chunk
-            events += self._finish(self._reason or FinishReason.OTHER)
+        # Perplexity's stand beside the choices, again in every chunk; the results have titles.
+        for key in ("search_results", "citations"):
+            if key in chunk:
+                events += self._sources.read(chunk[key])
         return events
 
     def _choice(self, choice: dict[str, Json], part: str) -> list[Event]:
@@ -109,8 +113,7 @@ class OpenAIReader:
                 events += read(self, delta)
         reason = choice.get("finish_reason")
         if isinstance(reason, str) and reason:
-            if reason in _BROKEN_OFF:
-                return [*events, failed(ErrorCode.UPSTREAM_FAILED)]
+            self._broken_off = self._broken_off or reason in _BROKEN_OFF
             self._reason = _FINISH_REASONS.get(reason, FinishReason.OTHER)
         return events
 
@@ -127,10 +130,7 @@ class OpenAIReader:
     def _mistral(self, part: dict[str, Json]) -> list[Event]:
         """One part of a content array: text, or `thinking` with texts of its own."""
         if part.get("type") == "thinking":
-            texts = (
-                json.text(json.mapping(t).get("text")) for t in json.array(part.get("thinking"))
-            )
-            return [ReasoningDelta(text) for text in texts if text]
+            return _reasonings(part.get("thinking"))
         text = json.text(part.get("text"))
         return self._think.split(text) if text else []
 
@@ -147,10 +147,7 @@ class OpenAIReader:
     def _reasoning_details(self, delta: dict[str, Json]) -> list[Event]:
         if delta.get("reasoning") or delta.get("reasoning_content"):
             return []  # OpenRouter's details repeat its `reasoning`
-        texts = (
-            json.text(json.mapping(d).get("text")) for d in json.array(delta["reasoning_details"])
-        )
-        return [ReasoningDelta(text) for text in texts if text]
+        return _reasonings(delta["reasoning_details"])
 
     def _refusal(self, delta: dict[str, Json]) -> list[Event]:
         text = json.text(delta["refusal"])
@@ -164,7 +161,8 @@ class OpenAIReader:
         return self._calls.feed([{"index": 0, "function": function}]) if function else []
 
     def _annotations(self, delta: dict[str, Json]) -> list[Event]:
-        return self._cite([_annotation(json.mapping(a)) for a in json.array(delta["annotations"])])
+        annotations = json.array(delta["annotations"])
+        return self._sources.new(_annotation(json.mapping(said)) for said in annotations)
 
     _parts: ClassVar[dict[str, Callable[["OpenAIReader", dict[str, Json]], list[Event]]]] = {
         "reasoning_content": _reasoning_content,
@@ -176,28 +174,6 @@ class OpenAIReader:
         "function_call": _function_call,
         "annotations": _annotations,
     }
-
-    def _perplexity(self, chunk: dict[str, Json]) -> list[Event]:
-        """Sources beside the choices, repeated in every chunk: URLs, and results with titles."""
-        results = [
-            Citation(
-                json.text(r.get("url")),
-                json.text(r.get("title")) or None,
-                json.text(r.get("snippet")) or None,
-            )
-            for r in map(json.mapping, json.array(chunk.get("search_results")))
-        ]
-        urls = [Citation(json.text(url)) for url in json.array(chunk.get("citations"))]
-        return self._cite(results + urls)
-
-    def _cite(self, citations: list[Citation]) -> list[Event]:
-        new = []
-        for citation in citations:
-            key = citation.url or citation.title
-            if key and key not in self._cited:
-                self._cited.add(key)
-                new.append(citation)
-        return [Citations(new)] if new else []
 
     def _count(self, usage: Json) -> None:
         # Some count anew in every chunk (xAI), some only in the last: the latest figures hold.
@@ -232,13 +208,6 @@ def _annotation(annotation: dict[str, Json]) -> Citation:
         title or None,
         json.text(source.get("content")) or None,
     )
-
-
-def _lenient(data: bytes) -> Json:
-    try:
-        return json.loads(data)
-    except json.InvalidJson:
-        return None
 
 
 def _request(target: Target, prompt: Prompt) -> UpstreamRequest:
@@ -289,8 +258,4 @@ def _tool(tool: Tool) -> dict[str, Json]:
     }
 
 
-def _decoder(target: Target) -> StreamDecoder:
-    return StreamDecoder(OpenAIReader(), max_event=target.max_event, blank_lines=target.blank_lines)
-
-
-OPENAI = UpstreamKind(name="openai", decoder=_decoder, request=_request, error=refusal)
+OPENAI = UpstreamKind(name="openai", decoder=decoder(OpenAIReader), request=_request, error=refusal)

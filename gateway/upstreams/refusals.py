@@ -4,8 +4,9 @@ An upstream's text stays out of our answers: it may name its internals, its prov
 account. The exception is the message of a 400, which tells the caller what to change.
 """
 
+import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from gateway.core.errors import ErrorCode, GatewayError
@@ -24,6 +25,10 @@ MESSAGES: dict[ErrorCode, str] = {
     ErrorCode.UPSTREAM_OVERSIZED: "the upstream sent an event that is too large",
     ErrorCode.UPSTREAM_TRUNCATED: "the upstream ended the stream early",
 }
+
+# Bounded: Python refuses to read a number of thousands of digits.
+_STATUS = re.compile(r"[1-5][0-9]{2}", re.ASCII)
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 
 _STATUSES: dict[int, ErrorCode] = {
     400: ErrorCode.UPSTREAM_REJECTED,
@@ -55,10 +60,7 @@ _WORDS: dict[str, ErrorCode] = {
 
 def refusal(status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
     """A status other than 2xx. `body` may be cut short, and need not be JSON."""
-    try:
-        answer = json.loads(body)
-    except json.InvalidJson:
-        answer = None
+    answer = _read(body)
     code = _STATUSES.get(status, ErrorCode.UPSTREAM_FAILED)
     if status == 429 and _named(_error_of(answer)) is ErrorCode.UPSTREAM_CREDITS:
         code = ErrorCode.UPSTREAM_CREDITS  # OpenAI's insufficient_quota: waiting will not help
@@ -77,6 +79,11 @@ def failure(answer: Json) -> Failure:
     return Failure(code, message or MESSAGES[code])
 
 
+def failure_of(data: bytes) -> Failure:
+    """The same for the data of a frame that is named an error: it need not be JSON."""
+    return failure(_read(data))
+
+
 def failed(code: ErrorCode) -> Failure:
     """A failure in our own words."""
     return Failure(code, MESSAGES[code])
@@ -89,21 +96,30 @@ def passed_message(answer: Json) -> str:
     return " ".join(said.split())[:MAX_PASSED_MESSAGE]
 
 
+def _read(data: bytes) -> Json:
+    try:
+        return json.loads(data)
+    except json.InvalidJson:
+        return None
+
+
 def _error_of(answer: Json) -> Json:
     """The innermost error: `{"error": {...}}`, `{"error": "..."}`, a flat object, or a string."""
+    if isinstance(answer, list) and len(answer) == 1:
+        answer = answer[0]  # Gemini wraps its error bodies in an array
     if isinstance(answer, dict) and answer.get("error"):
         return answer["error"]
     return answer
 
 
 def _named(error: Json) -> ErrorCode | None:
-    # OpenRouter's code is an HTTP status as a number or as a string, or a word.
+    # OpenRouter's code is an HTTP status as a number or as a string, or a word; the last is TGI's.
     fields = json.mapping(error)
-    for key in ("code", "type", "status"):
+    for key in ("code", "type", "status", "http_status_code"):
         word = json.identifier(fields.get(key))
         if word is None:
             continue
-        code = _STATUSES.get(int(word)) if word.isdecimal() else _WORDS.get(word.lower())
+        code = _STATUSES.get(int(word)) if _STATUS.fullmatch(word) else _WORDS.get(word.lower())
         if code is not None:
             return code
     return None
@@ -112,8 +128,8 @@ def _named(error: Json) -> ErrorCode | None:
 def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds. A date is counted from the answer's own `Date`, for this module has no clock."""
     value = headers.get("retry-after", "").strip()
-    if value.isdecimal():
-        return float(value[:9])
+    if _SECONDS.fullmatch(value):
+        return float(value)
     then, now = _date(value), _date(headers.get("date", ""))
     if then is None or now is None:
         return None
@@ -122,6 +138,8 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 
 def _date(value: str) -> datetime | None:
     try:
-        return parsedate_to_datetime(value)
-    except ValueError:
+        date = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):
         return None
+    # A date in "-0000" has no zone, and HTTP knows none but UTC.
+    return date if date.tzinfo else date.replace(tzinfo=UTC)

@@ -5,8 +5,10 @@ answer from a stream by its first byte (content types lie), and ends every turn 
 whatever the upstream does.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
+from gateway.core.codec import Target
 from gateway.core.errors import ErrorCode
 from gateway.core.events import TERMINAL, Event, Json
 from gateway.upstreams.refusals import failed
@@ -21,7 +23,7 @@ class Reader(Protocol):
     """What one kind of upstream says. It may raise `InvalidJson`: the frame makes no sense."""
 
     def frame(self, name: str, data: bytes) -> list[Event]:
-        """The events of one SSE frame. After a terminal one, it is asked no more."""
+        """The events of one SSE frame; a terminal one comes last, and it is asked no more."""
         ...
 
     def document(self, body: Json) -> list[Event]:
@@ -49,62 +51,55 @@ class StreamDecoder:
         if self._over:
             return []
         if not self._sniffed:
-            self._sniff(data)
+            data = self._sniff(data)
         if self._document is not None:
-            return self._gather(data)
-        events = self._read(self._parser.feed(data))
-        if self._parser.oversized and not self._over:
-            events += self._end([failed(ErrorCode.UPSTREAM_OVERSIZED)])
-        return events
+            return self._gather(self._document, data)
+        return self._checked(self._read(self._parser.feed(data)))
 
     def eof(self) -> list[Event]:
         if self._over:
             return []
-        events = self._last_document() if self._document is not None else self._last_frames()
+        if self._document is not None:
+            events = self._last_document(bytes(self._document))
+        else:
+            events = self._checked(self._read(self._parser.eof(), cut=True))
         if not self._over:
             events += self._end(self._reader.end() or [failed(ErrorCode.UPSTREAM_TRUNCATED)])
         return events
 
-    def _sniff(self, data: bytes) -> None:
+    def _sniff(self, data: bytes) -> bytes:
         # DeepSeek sends empty lines ahead of a JSON body, for as long as the model takes.
-        start = data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
-        if start:
-            self._sniffed = True
-        if start in (b"{", b"[", b"<"):
+        text = data.lstrip(b"\xef\xbb\xbf \t\r\n")
+        self._sniffed = bool(text)
+        if text[:1] in (b"{", b"[", b"<"):
             self._document = bytearray()
+            return text
+        return data
 
-    def _gather(self, data: bytes) -> list[Event]:
-        assert self._document is not None
-        self._document += data
-        if len(self._document) > MAX_DOCUMENT:
+    def _gather(self, document: bytearray, data: bytes) -> list[Event]:
+        document += data
+        if len(document) > MAX_DOCUMENT:
             return self._end([failed(ErrorCode.UPSTREAM_OVERSIZED)])
         return []
 
-    def _last_document(self) -> list[Event]:
-        assert self._document is not None
+    def _last_document(self, document: bytes) -> list[Event]:
         try:
-            body = json.loads(bytes(self._document).removeprefix(b"\xef\xbb\xbf"))
+            events = self._reader.document(json.loads(document))
         except json.InvalidJson:
             return self._end([failed(ErrorCode.UPSTREAM_MALFORMED)])
-        return self._checked(self._reader.document(body))
-
-    def _last_frames(self) -> list[Event]:
-        events: list[Event] = []
-        for frame in self._parser.eof():
-            try:
-                events += self._checked(self._reader.frame(*frame))
-            except json.InvalidJson:
-                break  # half an event: the stream was cut, which is what the caller will say
+        self._over = bool(events) and type(events[-1]) in TERMINAL
         return events
 
-    def _read(self, frames: list[Frame]) -> list[Event]:
+    def _read(self, frames: list[Frame], *, cut: bool = False) -> list[Event]:
+        """The frames' events. `cut`: the last may be half an event, which says nothing."""
         events: list[Event] = []
         read = self._reader.frame
         for name, data in frames:
             try:
                 new = read(name, data)
             except json.InvalidJson:
-                new = [failed(ErrorCode.UPSTREAM_MALFORMED)]
+                # An event of empty data is some upstreams' way to keep the connection alive.
+                new = [] if cut or not data.strip() else [failed(ErrorCode.UPSTREAM_MALFORMED)]
             if new:
                 events += new
                 if type(new[-1]) in TERMINAL:
@@ -113,10 +108,27 @@ class StreamDecoder:
         return events
 
     def _checked(self, events: list[Event]) -> list[Event]:
-        if events and type(events[-1]) in TERMINAL:
-            self._over = True
+        if self._parser.oversized and not self._over:
+            events += self._end([failed(ErrorCode.UPSTREAM_OVERSIZED)])
         return events
 
     def _end(self, events: list[Event]) -> list[Event]:
         self._over = True
         return events
+
+
+def decoder(reader: Callable[[], Reader]) -> Callable[[Target], StreamDecoder]:
+    """What makes a turn's decoder, given what makes its reader."""
+
+    def decode(target: Target) -> StreamDecoder:
+        return StreamDecoder(reader(), max_event=target.max_event, blank_lines=target.blank_lines)
+
+    return decode
+
+
+def fields(data: bytes) -> dict[str, Json]:
+    """A frame's JSON object. Raises `InvalidJson`, also for JSON of another kind."""
+    value = json.loads(data)
+    if not isinstance(value, dict):
+        raise json.InvalidJson
+    return value

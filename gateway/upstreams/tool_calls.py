@@ -23,20 +23,25 @@ class _Call:
     fragments: list[str] = field(default_factory=list)
 
     def complete(self) -> bool:
-        return self.arguments() is not None
+        """Whether it has its name and all of its arguments, which are an object."""
+        return (
+            bool(self.name and self.fragments)
+            and self.fragments[-1].rstrip().endswith("}")
+            and isinstance(arguments(self.fragments), dict)
+        )
 
-    def arguments(self) -> Json:
-        """The parsed arguments; None as long as they are no JSON."""
-        try:
-            return json.loads("".join(self.fragments).encode() or b"{}")
-        except json.InvalidJson:
-            return None
-
-    def event(self) -> ToolCall:
-        arguments = self.arguments()
-        if arguments is None:
-            arguments = "".join(self.fragments)
-        return ToolCall(self.call_id, self.name, arguments, self.echo)
+    def add(self, name: str, fragment: str) -> list[Event]:
+        """The events of one delta; arguments that come before the name wait for it."""
+        events: list[Event] = []
+        if name and not self.name:
+            self.name = name
+            events.append(ToolCallStart(self.call_id, name))
+            fragment, self.fragments = "".join([*self.fragments, fragment]), []
+        if fragment:
+            self.fragments.append(fragment)
+            if self.name:
+                events.append(ToolCallDelta(self.call_id, fragment))
+        return events
 
 
 class ToolCalls:
@@ -46,7 +51,7 @@ class ToolCalls:
         self._calls: list[_Call] = []
 
     def __bool__(self) -> bool:
-        return bool(self._calls)
+        return any(call.name for call in self._calls)
 
     def feed(self, deltas: Iterable[Json]) -> list[Event]:
         """The events of one `tool_calls` array."""
@@ -57,35 +62,33 @@ class ToolCalls:
         return events
 
     def end(self) -> list[Event]:
-        """Every call, complete."""
-        return [call.event() for call in self._calls if call.name]
+        """Every call, complete; what never had a name was none."""
+        return [
+            ToolCall(call.call_id, call.name, arguments(call.fragments), call.echo)
+            for call in self._calls
+            if call.name
+        ]
 
     def _feed(self, delta: dict[str, Json]) -> list[Event]:
         function = json.mapping(delta.get("function"))
         name = json.text(function.get("name"))
         call = self._find(json.identifier(delta.get("id")), delta.get("index"), name)
-        events: list[Event] = []
-        if name and not call.name:
-            call.name = name
-            events.append(ToolCallStart(call.call_id, name))
         if echo := delta.get("extra_content"):
             call.echo = echo
-        if fragment := _fragment(function.get("arguments")):
-            call.fragments.append(fragment)
-            events.append(ToolCallDelta(call.call_id, fragment))
-        return events
+        return call.add(name, _fragment(function.get("arguments")))
 
     def _find(self, said_id: str | None, index: Json, name: str) -> _Call:
         for call in reversed(self._calls):
+            same_index = call.index == index
             if said_id is not None and call.said_id is not None:
-                same = call.said_id == said_id and call.index == index
+                same = call.said_id == said_id and (same_index or None in (index, call.index))
             elif index is not None:
-                same = call.index == index
+                same = same_index
             else:
                 same = not name and call is self._calls[-1]
-            # A call that has its name and all its arguments does not begin again: what comes
-            # under its index with a name is the next one.
-            if same and not (name and call.name and call.fragments and call.complete()):
+            # A complete call does not begin again: what comes under its index with a name is the
+            # next one.
+            if same and not (name and call.complete()):
                 return call
         return self._open(said_id, index)
 
@@ -99,8 +102,16 @@ class ToolCalls:
         return call
 
 
-def _fragment(arguments: Json) -> str:
+def arguments(fragments: Iterable[str]) -> Json:
+    """The fragments' JSON; where the model wrote something else, their text as it stands."""
+    text = "".join(fragments)
+    try:
+        value = json.loads(text.strip().encode() or b"{}")
+    except json.InvalidJson:
+        return text
+    return text if value is None else value
+
+
+def _fragment(said: Json) -> str:
     # Ollama by way of LiteLLM sends the arguments as an object.
-    if isinstance(arguments, dict):
-        return json.dumps(arguments).decode()
-    return json.text(arguments)
+    return json.dumps(said).decode() if isinstance(said, dict) else json.text(said)

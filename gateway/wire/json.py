@@ -1,8 +1,18 @@
 """JSON, on one line: the one import of orjson."""
 
+import re
+
 import orjson
 
 from gateway.core.events import Json
+
+# A stream cut between the two halves of an emoji, as JavaScript counts characters, writes each half
+# as an escape of its own. No UTF-8 can hold it, and orjson refuses the whole document.
+_ESCAPE = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    r"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+    r"|\\."
+)
 
 # Line ends to str.splitlines() and to httpx's iter_lines(), though not to SSE: clients built on
 # those would cut a frame in two. Escaped, they mean the same and every client bears them.
@@ -13,19 +23,49 @@ _LINE_ENDS = (
 )
 
 
+# orjson reads 1024 levels and writes 254. What is read may have to be written again, inside an
+# object of ours, so what is nested deeper than this counts as no JSON.
+MAX_DEPTH = 200
+_WRITABLE_DEPTH = 254
+
+
 class InvalidJson(ValueError):
-    """The bytes are not JSON."""
+    """The bytes are not JSON, or deeper than `MAX_DEPTH`."""
 
 
 def loads(data: bytes) -> Json:
-    """The value; bytes that are not UTF-8 become U+FFFD. Raises `InvalidJson`."""
+    """The value; what no UTF-8 can hold becomes U+FFFD. Raises `InvalidJson`."""
+    value = _parsed(data)
+    # Most events are too short to be deep: each level takes two brackets.
+    if len(data) > 2 * MAX_DEPTH and data.count(b"[") + data.count(b"{") > MAX_DEPTH:
+        _check_depth(value)
+    return value
+
+
+def _parsed(data: bytes) -> Json:
     try:
         return orjson.loads(data)  # type: ignore[no-any-return]
     except orjson.JSONDecodeError:
         pass
     try:
-        return orjson.loads(data.decode("utf-8", "replace"))  # type: ignore[no-any-return]
+        return orjson.loads(_mended(data))  # type: ignore[no-any-return]
     except orjson.JSONDecodeError as exc:
+        raise InvalidJson from exc
+
+
+def _mended(data: bytes) -> str:
+    """As text: bytes that are not UTF-8, and half surrogate pairs, as U+FFFD."""
+    text = data.decode("utf-8", "replace")
+    return _ESCAPE.sub(lambda found: "\\ufffd" if found["half"] else found[0], text)
+
+
+def _check_depth(value: Json) -> None:
+    # Writing it is how orjson counts, and far quicker than to count here.
+    for _ in range(_WRITABLE_DEPTH - MAX_DEPTH):
+        value = [value]
+    try:
+        orjson.dumps(value)
+    except TypeError as exc:
         raise InvalidJson from exc
 
 
@@ -36,6 +76,11 @@ def dumps(value: object) -> bytes:
         for character, escape in _LINE_ENDS:
             data = data.replace(character, escape)
     return data
+
+
+def dumps_indented(value: Json) -> str:
+    """The value for people's eyes and for files, with a final line end."""
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
 
 
 # What a peer sends is read leniently, one field at a time: a field of the wrong type counts as
@@ -65,10 +110,10 @@ def identifier(value: Json) -> str | None:
 
 
 def count(value: Json) -> int | None:
-    """A whole number from 0, else None."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+    """A whole number from 0 that JavaScript can hold, else None."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return int(value)
+    return int(value) if 0 <= value < 1 << 53 else None
 
 
 def amount(value: Json) -> float | None:

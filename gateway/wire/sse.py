@@ -14,6 +14,9 @@ A plain tuple, for one is made per event.
 # An upstream that never ends its event would otherwise grow our buffer for ever.
 DEFAULT_MAX_EVENT = 1 << 20
 
+# Digits. A longer wait is none, and Python refuses to read a number of thousands of them.
+_LONGEST_RETRY = 15
+
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -119,8 +122,8 @@ class Parser:
                 name = value
             elif field == b"id" and b"\0" not in value:
                 self.last_event_id = value.decode("utf-8", "replace")
-            elif field == b"retry" and value.isdigit():
-                self.retry = int(value[:9])
+            elif field == b"retry" and value.isdigit() and len(value) <= _LONGEST_RETRY:
+                self.retry = int(value)
             elif field == b"error":
                 frames.append(("error", value))
         if data:

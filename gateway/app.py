@@ -1,0 +1,95 @@
+"""The composition root: every named object is built here, and passed to those who need it."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from gateway.admin.routes import build_admin
+from gateway.auth.keyring import build_keyring
+from gateway.config.model import Config
+from gateway.config.routes import build_routes
+from gateway.config.secrets import reveal
+from gateway.config.values import Secret
+from gateway.conversations.memory import MemoryStore
+from gateway.http.middleware import Outermost
+from gateway.http.routes import build_public
+from gateway.http.server import Listener
+from gateway.limits.limiter import Limiter
+from gateway.observe.logs import Logger
+from gateway.observe.metrics import Metrics
+from gateway.proxy.client import Client
+from gateway.proxy.pipeline import Pipeline
+from gateway.proxy.snapshot import Snapshot
+
+
+def build_snapshot(config: Config, base: Path, environ: Mapping[str, str]) -> Snapshot:
+    """What requests are served by. Raises `MissingSecret`, and `ValueError` for a bad key.
+
+    `base` is the folder that the config's paths are relative to.
+    """
+
+    def revealed(secret: Secret) -> str:
+        return reveal(secret, base, environ)
+
+    return Snapshot(
+        server=config.server,
+        tiers=config.limits.tiers,
+        routes=build_routes(config, base, environ),
+        keyring=build_keyring(config, revealed),
+        clients={
+            name: Client(upstream, revealed(upstream.credential) if upstream.credential else None)
+            for name, upstream in config.upstreams.items()
+            if upstream.base_url is not None
+        },
+    )
+
+
+class Gateway:
+    """One running gateway: `start`, serve, `stop`."""
+
+    def __init__(
+        self,
+        config: Config,
+        base: Path,
+        logger: Logger,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        self.config = config
+        self.snapshot = build_snapshot(config, base, environ)
+        self.metrics = Metrics()
+        self.limiter = Limiter()
+        self.store = MemoryStore(config.store.max_size, config.store.max_messages)
+        self._ready = False
+        pipeline = Pipeline(
+            snapshot=lambda: self.snapshot,
+            limiter=self.limiter,
+            store=self.store,
+            metrics=self.metrics,
+            logger=logger,
+        )
+        outermost = Outermost(self.metrics, logger, lambda: self.snapshot.routes.origins)
+        public = build_public(pipeline, outermost, config.server.max_body)
+        self.public = Listener(public, config.server.host, config.server.port)
+        admin = build_admin(self.metrics, lambda: self._ready)
+        self.admin = Listener(admin, config.admin.host, config.admin.port)
+
+    async def start(self) -> None:
+        """Listen. Raises `OSError` if an address cannot be had."""
+        for refresher in self.snapshot.keyring.refreshers:
+            await refresher.start()
+        await self.admin.start()
+        try:
+            await self.public.start()
+        except OSError:
+            await self.admin.stop()
+            raise
+        self._ready = True
+
+    async def stop(self) -> None:
+        self._ready = False
+        await self.public.stop()
+        await self.admin.stop()
+        for refresher in self.snapshot.keyring.refreshers:
+            await refresher.stop()
+        for client in self.snapshot.clients.values():
+            client.close()

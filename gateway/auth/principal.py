@@ -1,0 +1,22 @@
+"""Who a request comes from."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The bearer of a key.
+
+    `key_id` is unique within its workspace only: the subject of a signed key may be any text that
+    its signer likes, so what is counted per key is counted per (`workspace`, `key_id`).
+    """
+
+    key_id: str
+    workspace: str
+    agents: frozenset[int] | None
+    """None: every agent of the workspace."""
+    tier: str
+    user: str | None = None
+    """The end user that a signed key was made for."""
+    expires: float | None = None
+    """Unix seconds."""

@@ -1,0 +1,81 @@
+"""`oc-gateway keys sign`: the half of it that needs cryptography, imported when it runs."""
+
+import argparse
+import time
+from pathlib import Path
+
+from gateway.auth.keyring import Keyring, read_rules
+from gateway.auth.mint import sign_key
+from gateway.auth.signed import SignedKeys
+from gateway.auth.verification import VerificationKey, configured_key
+from gateway.cli.keys import fail, load_config, reveal_of
+from gateway.config.model import Config
+from gateway.core.errors import GatewayError
+from gateway.core.events import Json
+
+
+def sign(args: argparse.Namespace) -> int:
+    """Prints a signed key, if the gateway would accept it; else says why not."""
+    config = load_config(args.config)
+    if config is None:
+        return 2
+    try:
+        verifier = _verifier(config, args)
+        key = _signed_key(args, verifier)
+    except (ValueError, OSError) as exc:
+        return fail(str(exc))
+    keyring = Keyring(keys=[], signed=SignedKeys([verifier], rules=read_rules(config)))
+    return _print_verified(keyring, key)
+
+
+def _verifier(config: Config, args: argparse.Namespace) -> VerificationKey:
+    keys = {key.id: key for key in config.auth.signing_keys}
+    if args.signing_key not in keys:
+        raise ValueError(
+            f"no signing key {args.signing_key!r} in {args.config}:"
+            f" [[auth.signing_keys]] has {', '.join(keys) or 'none'}"
+        )
+    return configured_key(keys[args.signing_key], reveal_of(args.config))
+
+
+def _signed_key(args: argparse.Namespace, verifier: VerificationKey) -> str:
+    return sign_key(
+        args.env,
+        _claims(args, int(time.time())),
+        kid=verifier.kid,
+        algorithm=verifier.algorithm,
+        material=_private_material(args.private_key, verifier),
+    )
+
+
+def _claims(args: argparse.Namespace, now: int) -> dict[str, Json]:
+    claims = {
+        "sub": args.subject,
+        "workspace": args.workspace,
+        "tier": args.tier,
+        "iat": now,
+        "exp": now + int(args.expires),
+        "agents": args.agents,
+        "user": args.user,
+        "jti": args.jti,
+    }
+    return {name: value for name, value in claims.items() if value is not None}
+
+
+def _private_material(path: Path | None, verifier: VerificationKey) -> bytes:
+    if isinstance(verifier.material, bytes):
+        if path is not None:
+            raise ValueError("HS256 signs with the configured secret: leave --private-key out")
+        return verifier.material
+    if path is None:
+        raise ValueError(f"{verifier.algorithm} needs --private-key")
+    return path.read_bytes()
+
+
+def _print_verified(keyring: Keyring, key: str) -> int:
+    try:
+        keyring.admit(key, time.time())
+    except GatewayError as exc:
+        return fail(f"the gateway would refuse it: {exc.message}")
+    print(key)
+    return 0

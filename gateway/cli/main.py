@@ -1,0 +1,47 @@
+"""`oc-gateway`: the table of commands. Each command's module imports what it needs when it runs, so
+that `--help` is quick."""
+
+import argparse
+from collections.abc import Sequence
+
+from gateway import __version__
+from gateway.cli import chat, check, keys, run, translate
+
+_EPILOG = """\
+examples:
+  oc-gateway run                              serve with ./gateway.toml
+  oc-gateway run --config prod.toml --port 80
+  oc-gateway check prod.toml --routes         is the file right, and where does it lead?
+  oc-gateway keys create --workspace acme     a key for a client, and the lines to paste
+  oc-gateway chat 1                           talk to agent 1 of a running gateway
+  oc-gateway translate --from openai --to bookbag-v2 < recorded.sse
+
+The configuration is the file named by --config, else by OC_GATEWAY_CONFIG, else ./gateway.toml.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="oc-gateway",
+        description="An edge proxy that translates between agent-chat protocols.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"oc-gateway {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for command in (run, check, keys, chat, translate):
+        command.add_parser(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; its exit code. 2 is a wrong command line or a wrong configuration."""
+    args = build_parser().parse_args(argv)
+    try:
+        code: int = args.run(args)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 141  # the reader of our output has gone, as `| head` does
+    return code

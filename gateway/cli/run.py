@@ -1,0 +1,142 @@
+"""`oc-gateway run`: serve."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gateway.app import Gateway
+    from gateway.config.model import Config
+
+# The key of the gateway.toml that comes with the gateway. Whoever keeps its hash in their own file
+# has a public key, so `run` says so.
+DEMO_KEY = "oc_test_demo"
+
+_EPILOG = """\
+Health and metrics are on a listener of their own ([admin], 127.0.0.1:9090 by default):
+/healthz, /readyz and /metrics. Logs are JSON lines on standard error, one per request.
+"""
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "run",
+        help="serve",
+        description="Serve until stopped (SIGTERM or Ctrl-C).",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_config(parser)
+    parser.add_argument("--host", help="address to listen on, instead of [server] host")
+    parser.add_argument("--port", type=int, help="port, instead of [server] port; 0: any free one")
+    parser.add_argument(
+        "--log-level", choices=("debug", "info", "warning", "error"), default="info"
+    )
+    parser.set_defaults(run=run)
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """The option that names the file."""
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=default_config(),
+        metavar="FILE",
+        help="the configuration (default: $OC_GATEWAY_CONFIG or gateway.toml)",
+    )
+
+
+def default_config() -> Path:
+    return Path(os.environ.get("OC_GATEWAY_CONFIG") or "gateway.toml")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit code 2 for a wrong configuration, 1 if the address cannot be had."""
+    from gateway.app import Gateway
+    from gateway.config.load import ConfigError, load
+    from gateway.observe.logs import build_logger
+
+    try:
+        config = _with_options(load(args.config), args)
+        gateway = Gateway(config, args.config.parent, build_logger(args.log_level))
+    except (ConfigError, ValueError) as exc:
+        print(exc, file=sys.stderr)
+        return 2
+    return _serve(gateway)
+
+
+def _with_options(config: "Config", args: argparse.Namespace) -> "Config":
+    given = {"host": args.host, "port": args.port}
+    server = {name: value for name, value in given.items() if value is not None}
+    return config.model_copy(update={"server": config.server.model_copy(update=server)})
+
+
+def _serve(gateway: "Gateway") -> int:
+    import asyncio
+
+    import uvloop
+
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_until_stopped(gateway))
+    except OSError as exc:
+        print(f"cannot listen: {exc.strerror}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _until_stopped(gateway: "Gateway") -> None:
+    import asyncio
+    import signal
+
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await gateway.start()
+    print(greeting(gateway), flush=True)
+    try:
+        await stop.wait()
+        print("stopping: no new connections, open streams may finish", flush=True)
+    finally:
+        await gateway.stop()
+
+
+def greeting(gateway: "Gateway") -> str:
+    """What is printed at the start: addresses, agents, and a line to try it with."""
+    from gateway.config.routes import routing_table
+
+    return "\n".join(
+        [
+            f"oc-gateway listens on {gateway.public.url}",
+            f"health and metrics on {gateway.admin.url} (/healthz /readyz /metrics)",
+            "",
+            routing_table(gateway.snapshot.routes),
+            "",
+            "try it:",
+            f"  {_curl(gateway)}",
+            "",
+        ]
+    )
+
+
+def _curl(gateway: "Gateway") -> str:
+    from gateway.auth.mint import key_hash
+
+    config = gateway.config
+    demo = next((key for key in config.keys if key.hash == key_hash(DEMO_KEY)), None)
+    key = DEMO_KEY if demo else "$OC_KEY"
+    agent = next(
+        (
+            a
+            for a in config.agents
+            if not a.archived and (not demo or a.workspace == demo.workspace)
+        ),
+        config.agents[0],
+    )
+    return (
+        f"curl -N {gateway.public.url}/api/v2/agents/{agent.id}/chat "
+        f"-H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' "
+        """-d '{"message": "Where is my order?"}'"""
+    ).replace("'Authorization: Bearer $OC_KEY'", '"Authorization: Bearer $OC_KEY"')

@@ -1,0 +1,85 @@
+"""`oc-gateway translate`: the codecs as a filter."""
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+if TYPE_CHECKING:
+    from io import BufferedReader
+
+    from gateway.core.codec import Dialect
+    from gateway.core.turn import Reply, Turn
+
+# Whoever compares two runs wants the same bytes.
+_CONVERSATION, _QUESTION, _ANSWER = "1", "msg_1", "msg_2"
+
+_EPILOG = """\
+examples:
+  oc-gateway translate --from openai --to bookbag-v2 < recorded.sse
+  curl -sN https://llm.example/v1/chat/completions ... \
+    | oc-gateway translate --from openai --to bookbag-v1
+  oc-gateway translate --from chatbase --to bookbag-v2 --whole < recorded.json
+"""
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    from gateway.dialects import DIALECTS
+    from gateway.upstreams import UPSTREAMS
+
+    parser = commands.add_parser(
+        "translate",
+        help="what a client would have received",
+        description="Read what an upstream sent, from standard input, and write what a client of "
+        "a dialect would have received. Ids are made up; the exit code is 1 if the turn failed.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    remote = [name for name, kind in UPSTREAMS.items() if kind.request is not None]
+    parser.add_argument("--from", dest="source", choices=remote, required=True)
+    parser.add_argument("--to", dest="dialect", choices=list(DIALECTS), required=True)
+    parser.add_argument(
+        "--whole", action="store_true", help="the answer to a client that asked for no stream"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit code 1 if the upstream's turn failed."""
+    return translate(args, cast("BufferedReader", sys.stdin.buffer), sys.stdout.buffer)
+
+
+def translate(args: argparse.Namespace, source: "BufferedReader", sink: BinaryIO) -> int:
+    """Piece by piece, as it arrives; how many events were dropped goes to standard error."""
+    from gateway.core.codec import Target
+    from gateway.core.turn import Reply, Turn
+    from gateway.dialects import DIALECTS
+    from gateway.upstreams import UPSTREAMS
+
+    decoder = UPSTREAMS[args.source].decoder(Target(upstream=args.source))
+    dialect = DIALECTS[args.dialect]
+    turn = Turn(conversation_id=_CONVERSATION, user_message_id=_QUESTION, message_id=_ANSWER)
+    encoder, reply = dialect.encoder(turn), Reply()
+    over = False
+    while not over:
+        data = source.read1(1 << 16)
+        over = not data
+        events = decoder.feed(data) if data else decoder.eof()
+        reply.extend(events)
+        if not args.whole:
+            sink.write(b"".join(encoder.encode(event) for event in events))
+            sink.flush()
+    if args.whole:
+        sink.write(_whole(dialect, turn, reply) + b"\n")
+    for part, count in encoder.dropped.items():
+        print(f"{args.dialect} has no words for {part}: {count} dropped", file=sys.stderr)
+    return 1 if reply.failure else 0
+
+
+def _whole(dialect: "Dialect", turn: "Turn", reply: "Reply") -> bytes:
+    from gateway.core.errors import GatewayError
+
+    if reply.failure is not None:
+        return dialect.error(GatewayError(reply.failure.code, reply.failure.message)).body
+    if dialect.reply is None:
+        raise SystemExit(f"{dialect.name} only streams: leave out --whole")
+    return dialect.reply(turn, reply.folded())

@@ -1,0 +1,144 @@
+"""What several fields, or several tables, must say together.
+
+Each check reads the raw file, so that what is wrong elsewhere does not hide what it would find.
+"""
+
+from collections.abc import Callable, Iterator
+
+from gateway.config.kinds import kinds
+from gateway.config.place import Fault, Place, quoted
+
+Check = Callable[[Place], Iterator[Fault]]
+
+
+def faults(data: object) -> list[Fault]:
+    """Everything that does not fit together."""
+    top = Place(data)
+    return [fault for check in _CHECKS for fault in check(top)]
+
+
+def _targets(top: Place) -> Iterator[Fault]:
+    known = _names(top.at("upstreams"))
+    for agent in top.at("agents").each():
+        for target in agent.at("targets").each():
+            yield from _dangling(target.at("upstream"), known, "an upstream")
+
+
+def _tiers(top: Place) -> Iterator[Fault]:
+    known = _names(top.at("limits").at("tiers"))
+    for key in top.at("keys").each():
+        yield from _dangling(key.at("tier"), known, "a tier")
+    for agent in top.at("agents").each():
+        yield from _dangling(agent.at("public").at("tier"), known, "a tier")
+
+
+def _names(table: Place) -> list[str]:
+    return [str(entry.path[-1]) for entry in table.each()]
+
+
+def _dangling(name: Place, known: list[str], noun: str) -> Iterator[Fault]:
+    if name.text is not None and name.text not in known:
+        there = f": {' or '.join(map(quoted, known))}" if known else ", but there is none"
+        yield Fault(name.path, f"expected {noun} of this file{there}", name.shown)
+
+
+def _agent_ids(top: Place) -> Iterator[Fault]:
+    seen: set[int] = set()
+    for agent in top.at("agents").each():
+        place = agent.at("id")
+        if place.id in seen:
+            yield Fault(place.path, f"{place.id} is the id of another agent already")
+        seen |= {place.id} if place.id else set()
+
+
+def _agent_names(top: Place) -> Iterator[Fault]:
+    """Clients name an agent by id, name or alias, all compared as text."""
+    taken: dict[tuple[str | None, str], Place] = {}
+    agents = list(top.at("agents").each())
+    for agent in agents:
+        if agent.at("id").id:
+            taken.setdefault((agent.at("workspace").text, str(agent.at("id").id)), agent)
+    for agent in agents:
+        for place in (agent.at("name"), *agent.at("aliases").each()):
+            if place.text is None:
+                continue
+            owner = taken.setdefault((agent.at("workspace").text, place.text), agent)
+            if owner.path != agent.path:
+                said = (
+                    f"{place.shown or 'this name'} names {_agent(owner)} of the workspace already"
+                )
+                yield Fault(place.path, said)
+
+
+def _agent(place: Place) -> str:
+    return f"agent {place.at('id').id}" if place.at("id").id else "another agent"
+
+
+def _tools(top: Place) -> Iterator[Fault]:
+    for agent in top.at("agents").each():
+        names = [tool.at("name") for tool in agent.at("tools").each()]
+        yield from _repeated(names, "is the name of another tool of this agent already")
+
+
+def _key_agents(top: Place) -> Iterator[Fault]:
+    agents = list(top.at("agents").each())
+    for key in top.at("keys").each():
+        workspace = key.at("workspace").text
+        known = {a.at("id").id for a in agents if a.at("workspace").text == workspace}
+        for agent in key.at("agents").each():
+            if agent.id and agent.id not in known and workspace is not None:
+                said = f"expected the id of an agent of workspace {quoted(workspace)}"
+                yield Fault(agent.path, said, agent.shown)
+
+
+def _key_hashes(top: Place) -> Iterator[Fault]:
+    hashes = [key.at("hash") for key in top.at("keys").each()]
+    yield from _repeated(hashes, "the hash of another entry already: one key, one entry")
+
+
+def _signing_ids(top: Place) -> Iterator[Fault]:
+    ids = [key.at("id") for key in top.at("auth").at("signing_keys").each()]
+    yield from _repeated(ids, "is the id of another signing key already")
+
+
+def _repeated(places: list[Place], said: str) -> Iterator[Fault]:
+    seen: set[str] = set()
+    for place in places:
+        if place.text in seen:
+            yield Fault(place.path, f"{place.shown} {said}".strip())
+        seen |= {place.text} if place.text is not None else set()
+
+
+def _signing_materials(top: Place) -> Iterator[Fault]:
+    for key in top.at("auth").at("signing_keys").each():
+        algorithm = key.at("algorithm").text
+        if algorithm is None:
+            continue
+        wanted, other = "public_key", "secret"
+        if algorithm == "HS256":
+            wanted, other = other, wanted
+        if not key.at(wanted).there:
+            yield Fault(key.at(wanted).path, f"is missing: {quoted(algorithm)} needs it")
+        if key.at(other).there:
+            yield Fault(key.at(other).path, f"is not for {quoted(algorithm)}: leave it out")
+
+
+def _key_sets(top: Place) -> Iterator[Fault]:
+    for jwks in top.at("auth").at("jwks").each():
+        if jwks.table and jwks.at("url").there == jwks.at("file").there:
+            yield Fault(jwks.path, "expected exactly one of `url` and `file`")
+
+
+_CHECKS: tuple[Check, ...] = (
+    kinds,
+    _targets,
+    _tiers,
+    _agent_ids,
+    _agent_names,
+    _tools,
+    _key_agents,
+    _key_hashes,
+    _signing_ids,
+    _signing_materials,
+    _key_sets,
+)

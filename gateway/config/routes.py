@@ -1,0 +1,191 @@
+"""From an agent's name to the upstreams that answer for it: built once, never changed."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from gateway.config.model import Agent, Config, Public, TargetConfig, Upstream
+from gateway.config.recordings import transcripts
+from gateway.config.secrets import reveal
+from gateway.core.codec import Target, Transcript, UpstreamKind
+from gateway.core.errors import ErrorCode, GatewayError
+from gateway.core.turn import Tool
+from gateway.upstreams import UPSTREAMS
+
+
+@dataclass(frozen=True, slots=True)
+class Origins:
+    """Origins of browser pages; `"*"` among them stands for any."""
+
+    names: frozenset[str]
+
+    def __contains__(self, origin: object) -> bool:
+        return "*" in self.names or origin in self.names
+
+
+@dataclass(frozen=True, slots=True)
+class PublicAccess:
+    """Who may speak to an agent without a key, and how much."""
+
+    origins: Origins
+    tier: str
+
+    def allows(self, origin: str | None) -> bool:
+        """Whether a page of this origin may; None, no browser, only where any may."""
+        return origin in self.origins
+
+
+@dataclass(frozen=True, slots=True)
+class RouteTarget:
+    """One upstream of an agent, with the codec that speaks to it."""
+
+    target: Target
+    kind: UpstreamKind
+    upstream: Upstream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One agent, ready to use."""
+
+    id: int
+    workspace: str
+    name: str
+    targets: tuple[RouteTarget, ...]
+    """In order: the next where one fails. Never empty."""
+    allowed_models: frozenset[str]
+    credits_per_turn: int | None
+    identity_secret: str | None = field(repr=False)
+    instructions: str | None
+    tools: tuple[Tool, ...]
+    public: PublicAccess | None
+
+
+class Routes:
+    """Every agent that can be found, by whatever clients call it."""
+
+    def __init__(self, routes: Iterable[tuple[Route, Iterable[str]]]) -> None:
+        """Each route comes with its aliases."""
+        self._routes: list[Route] = []
+        self._by_name: dict[tuple[str, str], Route] = {}
+        self._by_name_alone: dict[str, Route | None] = {}
+        for route, aliases in routes:
+            self._add(route, {str(route.id), route.name, *aliases})
+        # Ids are unique in the whole file, so an id is never ambiguous.
+        self._by_name_alone.update({str(route.id): route for route in self._routes})
+        names = (route.public.origins.names for route in self._routes if route.public)
+        self.origins = Origins(frozenset[str]().union(*names))
+        """Every origin that some public agent allows, for preflights."""
+
+    def _add(self, route: Route, names: set[str]) -> None:
+        self._routes.append(route)
+        for name in names:
+            self._by_name[route.workspace, name] = route
+            # None: two workspaces call an agent so.
+            self._by_name_alone[name] = None if name in self._by_name_alone else route
+
+    def __iter__(self) -> Iterator[Route]:
+        return iter(self._routes)
+
+    def find(self, agent: str, workspace: str | None) -> Route:
+        """The agent of this id, name or alias, as text, in the workspace.
+
+        Without a workspace: of this id, or of a name that only one workspace knows. Raises
+        `GatewayError(AGENT_NOT_FOUND)`, also for what is archived or another workspace's.
+        """
+        if workspace is None:
+            found = self._by_name_alone.get(agent)
+        else:
+            found = self._by_name.get((workspace, agent))
+        if found is None:
+            raise GatewayError(ErrorCode.AGENT_NOT_FOUND, "agent not found")
+        return found
+
+    def of_workspace(self, workspace: str) -> tuple[Route, ...]:
+        """Its agents, in the order of the file."""
+        return tuple(route for route in self._routes if route.workspace == workspace)
+
+
+def build_routes(config: Config, base: Path, environ: Mapping[str, str] = os.environ) -> Routes:
+    """The routes of a config that was loaded from the folder `base`.
+
+    Raises `ConfigError` for what it refers to and that is not there, or not right: transcripts,
+    and (`MissingSecret`) the agents' identity secrets.
+    """
+    recorded = transcripts(config, base)
+    return Routes(
+        (
+            Route(
+                id=agent.id,
+                workspace=agent.workspace,
+                name=agent.name,
+                targets=tuple(_target(config, target, recorded) for target in agent.targets),
+                allowed_models=frozenset(agent.allowed_models),
+                credits_per_turn=agent.credits_per_turn,
+                identity_secret=_identity_secret(agent, base, environ),
+                instructions=agent.instructions,
+                tools=tuple(Tool(t.name, t.description, t.parameters) for t in agent.tools),
+                public=_public(agent.public),
+            ),
+            agent.aliases,
+        )
+        for agent in config.agents
+        if not agent.archived
+    )
+
+
+def _public(public: Public | None) -> PublicAccess | None:
+    return PublicAccess(Origins(frozenset(public.origins)), public.tier) if public else None
+
+
+def _identity_secret(agent: Agent, base: Path, environ: Mapping[str, str]) -> str | None:
+    if agent.identity_secret is None:
+        return None
+    return reveal(agent.identity_secret, base, environ, f"identity_secret of agent {agent.id}")
+
+
+def _target(config: Config, used: TargetConfig, recorded: Mapping[str, Transcript]) -> RouteTarget:
+    upstream = config.upstreams[used.upstream]
+    target = Target(
+        upstream=used.upstream,
+        model=used.model,
+        agent=None if used.agent is None else str(used.agent),
+        params=used.params,
+        blank_lines=upstream.blank_lines,
+        max_event=upstream.max_event,
+        transcript=recorded.get(used.upstream),
+    )
+    return RouteTarget(target, UPSTREAMS[kind_name(upstream)], upstream)
+
+
+def kind_name(upstream: Upstream) -> str:
+    """The name in `UPSTREAMS` of what this upstream speaks."""
+    return f"bookbag-{upstream.api or 'v2'}" if upstream.kind == "bookbag" else upstream.kind
+
+
+def routing_table(routes: Routes) -> str:
+    """For people: every agent, its targets in order, and who may use it without a key."""
+    return "\n".join(line for route in routes for line in _lines(route))
+
+
+def _lines(route: Route) -> Iterator[str]:
+    yield f"agent {route.id} {route.name!r}, workspace {route.workspace}"
+    for number, target in enumerate(route.targets, 1):
+        yield f"  {number}. {_described(target)}"
+    if route.public:
+        origins = " ".join(sorted(route.public.origins.names))
+        yield f"  public: {origins}, tier {route.public.tier}"
+
+
+def _described(target: RouteTarget) -> str:
+    used, address = target.target, target.upstream.base_url
+    parts = [f"{used.upstream}: {target.kind.name}"]
+    if address:
+        parts.append(f"at {urlsplit(address).netloc}")
+    if used.model:
+        parts.append(f"model {used.model}")
+    if used.agent:
+        parts.append(f"agent {used.agent}")
+    return " ".join(parts)

@@ -1,0 +1,46 @@
+"""Cross-origin requests of browser widgets (Fetch standard, "CORS protocol").
+
+A preflight cannot say which agent it is for: it is answered for every origin that some public
+agent allows, and the agent's own list is checked with the request itself.
+"""
+
+from collections.abc import Container
+
+from aiohttp import hdrs, web
+
+# How long a browser may remember a preflight; Chromium allows two hours at most.
+_MAX_AGE = "7200"
+
+_EXPOSED = (
+    "X-Request-Id, Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, "
+    "RateLimit, RateLimit-Policy"
+)
+
+
+def cors_headers(origin: str | None, allowed: Container[str]) -> dict[str, str]:
+    """What a response to this origin carries."""
+    headers: dict[str, str] = {hdrs.VARY: hdrs.ORIGIN}
+    if origin is not None and origin in allowed:
+        headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
+        headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = _EXPOSED
+    return headers
+
+
+def is_preflight(request: web.Request) -> bool:
+    return (
+        request.method == hdrs.METH_OPTIONS
+        and hdrs.ORIGIN in request.headers
+        and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers
+    )
+
+
+def preflight(request: web.Request, methods: str) -> web.Response:
+    """The answer to a preflight; without the origin's own header it is a refusal."""
+    return web.Response(
+        status=204,
+        headers={
+            hdrs.ACCESS_CONTROL_ALLOW_METHODS: methods,
+            hdrs.ACCESS_CONTROL_ALLOW_HEADERS: "Authorization, Content-Type, X-Request-Id",
+            hdrs.ACCESS_CONTROL_MAX_AGE: _MAX_AGE,
+        },
+    )

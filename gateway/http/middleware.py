@@ -1,0 +1,120 @@
+"""The one middleware: ids, errors in the caller's dialect, CORS, and the record of each request."""
+
+import asyncio
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Container
+from typing import Final
+
+from aiohttp import hdrs, web
+
+from gateway.core.codec import Dialect
+from gateway.core.errors import ErrorCode, GatewayError
+from gateway.http.cors import cors_headers, is_preflight, preflight
+from gateway.http.paths import CHAT_PATHS, dialect_of
+from gateway.limits.headers import retry_after
+from gateway.observe.exchange import CLIENT_GONE, Exchange
+from gateway.observe.logs import Logger, log_exchange
+from gateway.observe.metrics import Metrics
+
+EXCHANGE: Final = web.RequestKey("exchange", Exchange)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+# A caller's own id is kept, so that one id runs through all logs; never one that could forge a
+# line of them.
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
+
+_CHALLENGES: dict[ErrorCode, str] = {
+    ErrorCode.KEY_MISSING: 'Bearer realm="oc-gateway"',
+    ErrorCode.KEY_INVALID: 'Bearer realm="oc-gateway", error="invalid_token"',
+    ErrorCode.KEY_EXPIRED: (
+        'Bearer realm="oc-gateway", error="invalid_token", error_description="expired"'
+    ),
+}
+
+
+class Outermost:
+    """Wraps every handler of the public listener."""
+
+    def __init__(
+        self, metrics: Metrics, logger: Logger, origins: Callable[[], Container[str]]
+    ) -> None:
+        self._metrics = metrics
+        self._logger = logger
+        self._origins = origins
+
+    async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        loop = asyncio.get_running_loop()
+        dialect = dialect_of(request.path)
+        exchange = Exchange(_request_id(request), dialect.name, loop.time())
+        exchange.headers["X-Request-Id"] = exchange.request_id
+        exchange.headers |= cors_headers(request.headers.get(hdrs.ORIGIN), self._origins())
+        request[EXCHANGE] = exchange
+        try:
+            response = await self._answer(request, handler, dialect, exchange)
+            exchange.status = response.status
+        except asyncio.CancelledError:
+            exchange.outcome = CLIENT_GONE
+            exchange.status = exchange.status or 499  # nginx's word for it
+            raise
+        finally:
+            exchange.duration = loop.time() - exchange.started
+            self._metrics.observe(exchange)
+            log_exchange(self._logger, exchange)
+        return response
+
+    async def _answer(
+        self, request: web.Request, handler: Handler, dialect: Dialect, exchange: Exchange
+    ) -> web.StreamResponse:
+        try:
+            if is_preflight(request):
+                response: web.StreamResponse = preflight(request, "GET, POST, OPTIONS")
+            else:
+                response = await handler(request)
+        except Exception as exc:
+            error = self._as_error(exc, request, exchange)
+            exchange.outcome = error.code
+            response = _error_response(dialect, error)
+        if not response.prepared:
+            response.headers.update(exchange.headers)
+        return response
+
+    def _as_error(self, exc: Exception, request: web.Request, exchange: Exchange) -> GatewayError:
+        match exc:
+            case GatewayError():
+                return exc
+            case web.HTTPMethodNotAllowed():
+                allowed = tuple(sorted(exc.allowed_methods))
+                message = f"this path allows {', '.join(allowed)}"
+                return GatewayError(ErrorCode.METHOD_NOT_ALLOWED, message, allow=allowed)
+            case web.HTTPNotFound():
+                message = f"there is nothing here; chats are at {' and '.join(CHAT_PATHS)}"
+                return GatewayError(ErrorCode.PATH_NOT_FOUND, message)
+            case _:
+                self._logger.error(
+                    "internal_error",
+                    request_id=exchange.request_id,
+                    method=request.method,
+                    exc_info=exc,
+                )
+                return GatewayError(ErrorCode.INTERNAL, "the gateway failed to serve this request")
+
+
+def _request_id(request: web.Request) -> str:
+    given = request.headers.get("X-Request-Id", "")
+    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+
+
+def _error_response(dialect: Dialect, error: GatewayError) -> web.Response:
+    answer = dialect.error(error)
+    headers = {}
+    if error.retry_after is not None:
+        headers[hdrs.RETRY_AFTER] = retry_after(error.retry_after)
+    if error.code in _CHALLENGES:
+        headers[hdrs.WWW_AUTHENTICATE] = _CHALLENGES[error.code]
+    if error.allow:
+        headers[hdrs.ALLOW] = ", ".join(error.allow)
+    return web.Response(
+        status=answer.status, body=answer.body, content_type=answer.content_type, headers=headers
+    )

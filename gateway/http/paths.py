@@ -1,0 +1,21 @@
+"""Which dialect a path speaks: what answers there, and whose words its errors use."""
+
+from gateway.core.codec import Dialect
+from gateway.dialects.bookbag_v1 import BOOKBAG_V1
+from gateway.dialects.bookbag_v2 import BOOKBAG_V2
+
+# The path of each dialect's chat requests. `{agent}` is an id, a name or an alias.
+CHAT_PATHS: dict[str, Dialect] = {
+    "/api/v1/chat": BOOKBAG_V1,
+    "/api/v2/agents/{agent}/chat": BOOKBAG_V2,
+}
+
+HEALTH_PATH = "/api/v2/health"
+
+# The first prefix that fits decides; v2 for a path that is nobody's.
+_PREFIXES: dict[str, Dialect] = {"/api/v1/": BOOKBAG_V1, "": BOOKBAG_V2}
+
+
+def dialect_of(path: str) -> Dialect:
+    """The dialect in which an answer at this path, also an error, is written."""
+    return next(dialect for prefix, dialect in _PREFIXES.items() if path.startswith(prefix))

@@ -1,0 +1,68 @@
+"""Token bucket arithmetic, without a clock: `now` is monotonic seconds, from wherever.
+
+A bucket holds `capacity` tokens and refills evenly, `capacity` in `period` seconds. No state is a
+full bucket, so a state whose `full_at` has passed may be forgotten.
+"""
+
+from typing import NamedTuple
+
+from gateway.config.values import Rate
+
+# Times are floats, so a wait of exactly one token's worth may come out a hair short of a token.
+# Without this, a client that keeps to its Retry-After would now and then be refused again.
+_ROUNDING = 1e-6
+
+
+class State(NamedTuple):
+    """A bucket as the last take left it."""
+
+    tokens: float
+    at: float
+    """The latest time it has seen; an earlier one changes nothing, for clocks may go backwards."""
+    full_at: float
+    """When it is full again, and so equal to none."""
+
+
+class Decision(NamedTuple):
+    """Whether a token was taken, and what is left."""
+
+    allowed: bool
+    limit: int
+    remaining: int
+    """Whole tokens left."""
+    retry_after: float
+    """Seconds until there is one token; 0 if this take was allowed."""
+    reset_after: float
+    """Seconds until the bucket is full."""
+
+
+def take(state: State | None, rate: Rate, now: float) -> tuple[State, Decision]:
+    """Take one token, if there is one.
+
+    `rate` may differ from the last take's (a config was reloaded): what is above the new capacity
+    is lost, and the refill goes on at the new pace.
+    """
+    tokens, at = _refilled(state, rate, now)
+    allowed = tokens >= 1 - _ROUNDING
+    if allowed:
+        tokens -= 1
+    one = rate.period / rate.capacity
+    full_at = at + (rate.capacity - tokens) * one
+    decision = Decision(
+        allowed=allowed,
+        limit=rate.capacity,
+        remaining=max(0, int(tokens + _ROUNDING)),
+        # A clock that went back has to come back to `at` before anything is refilled.
+        retry_after=0.0 if allowed else at - now + (1 - tokens) * one,
+        reset_after=full_at - now,
+    )
+    return State(tokens, at, full_at), decision
+
+
+def _refilled(state: State | None, rate: Rate, now: float) -> tuple[float, float]:
+    """The tokens there are by `now`, and the time up to which they are counted."""
+    if state is None:
+        return rate.capacity, now
+    at = max(state.at, now)
+    refill = (at - state.at) * rate.capacity / rate.period
+    return min(state.tokens + refill, rate.capacity), at

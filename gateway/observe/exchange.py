@@ -1,0 +1,40 @@
+"""The record of one request, filled in on its way and observed once, at its end."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gateway.core.events import Usage
+
+COMPLETE = "complete"
+CLIENT_GONE = "client_gone"
+CLIENT_STALLED = "client_stalled"
+
+
+@dataclass(slots=True)
+class Exchange:
+    """Ids, timings (seconds) and counts. No secret, and no text of a message, ever gets in."""
+
+    request_id: str
+    dialect: str
+    started: float
+    """On the loop's clock."""
+    headers: dict[str, str] = field(default_factory=dict)
+    """Of the response, whatever it turns out to be."""
+    agent: str = ""
+    upstream: str = ""
+    key_id: str = ""
+    tier: str = ""
+    conversation: str = ""
+    stream: bool = False
+    turn: bool = False
+    """Whether it got as far as asking an upstream."""
+    attempts: int = 0
+    status: int = 0
+    outcome: str = COMPLETE
+    """`complete`, `client_gone`, `client_stalled`, or the code of the error."""
+    first_event: float | None = None
+    """From the request's arrival to the upstream's first content."""
+    duration: float = 0.0
+    events: int = 0
+    usage: Usage | None = None
+    dropped: Mapping[str, int] = field(default_factory=dict)

@@ -1,0 +1,110 @@
+"""Who may ask what: keys, limits, scope, origins, identity.
+
+The order is that of the errors: a key is known before anything is counted, and a request is counted
+before its body is read, so that every authenticated response can say how many are left.
+"""
+
+import time
+from dataclasses import dataclass, replace
+from ipaddress import IPv6Network
+
+from gateway.auth.identity import identity_matches
+from gateway.auth.keyring import Principal
+from gateway.config.model import Tier
+from gateway.config.routes import Route
+from gateway.conversations.store import Owner
+from gateway.core.codec import Dialect
+from gateway.core.errors import ErrorCode, GatewayError
+from gateway.core.turn import ChatRequest
+from gateway.limits.headers import headers
+from gateway.limits.limiter import Limiter
+from gateway.observe.exchange import Exchange
+from gateway.proxy.snapshot import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, and which limits they share with whom."""
+
+    owner: Owner
+    subject: str
+    """The limiter's name for them."""
+    tier: Tier
+    principal: Principal | None = None
+
+
+class Admission:
+    """Lets requests in, and counts them."""
+
+    def __init__(self, limiter: Limiter) -> None:
+        self._limiter = limiter
+
+    def by_key(self, snapshot: Snapshot, authorization: str | None, exchange: Exchange) -> Caller:
+        """Raises `GatewayError`: `KEY_MISSING`, `KEY_INVALID`, `KEY_EXPIRED`, `RATE_LIMITED`."""
+        principal = snapshot.keyring.authenticate(authorization, time.time())
+        exchange.key_id = principal.key_id
+        subject = f"key:{principal.workspace}:{principal.key_id}"
+        tier = self._take(snapshot, subject, principal.tier, exchange)
+        return Caller(Owner(principal.workspace), subject, tier, principal)
+
+    def by_origin(
+        self, snapshot: Snapshot, route: Route, origin: str | None, address: str, exchange: Exchange
+    ) -> Caller:
+        """A public agent without a key, limited by the client's address. Raises `GatewayError`:
+        `KEY_MISSING`, `FORBIDDEN`, `RATE_LIMITED`."""
+        if route.public is None:
+            raise GatewayError(
+                ErrorCode.KEY_MISSING,
+                "this agent needs an API key: send it as 'Authorization: Bearer oc_...'",
+            )
+        if not route.public.allows(origin):
+            raise GatewayError(ErrorCode.FORBIDDEN, "this agent does not serve this origin")
+        subject = f"address:{route.id}:{address}"
+        tier = self._take(snapshot, subject, route.public.tier, exchange)
+        return Caller(Owner(None, origin), subject, tier)
+
+    def _take(self, snapshot: Snapshot, subject: str, name: str, exchange: Exchange) -> Tier:
+        tier = snapshot.tiers[name]
+        exchange.tier = name
+        decision = self._limiter.take(subject, tier.requests, time.monotonic())
+        exchange.headers.update(headers(decision, name, tier.requests, time.time()))
+        if not decision.allowed:
+            raise GatewayError(
+                ErrorCode.RATE_LIMITED,
+                "too many requests, please try again later",
+                retry_after=decision.retry_after,
+            )
+        return tier
+
+
+def network(address: str) -> str:
+    """The part of a client's address that it cannot choose: of IPv6, the first 64 bits."""
+    if ":" not in address:
+        return address
+    try:
+        return str(IPv6Network((address.partition("%")[0], 64), strict=False))
+    except ValueError:
+        return address
+
+
+def authorized(caller: Caller, route: Route, ask: ChatRequest, dialect: Dialect) -> ChatRequest:
+    """The request as this caller may make it. Raises `GatewayError`: `FORBIDDEN`,
+    `MODEL_NOT_ALLOWED`."""
+    principal = caller.principal
+    if principal and principal.agents is not None and route.id not in principal.agents:
+        raise GatewayError(ErrorCode.FORBIDDEN, "this API key is not for this agent")
+    if ask.model is not None and ask.model not in route.allowed_models:
+        raise GatewayError(ErrorCode.MODEL_NOT_ALLOWED, "this model is not allowed for this agent")
+    if dialect.public and not _identified(route, ask):
+        raise GatewayError(ErrorCode.FORBIDDEN, "user_id needs a valid user_hash for this agent")
+    if principal is None or principal.user is None or ask.user_id == principal.user:
+        return ask
+    if ask.user_id is not None:
+        raise GatewayError(ErrorCode.FORBIDDEN, "this API key is for another user")
+    return replace(ask, user_id=principal.user)
+
+
+def _identified(route: Route, ask: ChatRequest) -> bool:
+    if route.identity_secret is None or ask.user_id is None:
+        return True
+    return identity_matches(route.identity_secret, ask.user_id, ask.user_hash)

@@ -1,0 +1,130 @@
+"""Asking an agent's targets, in order, until one has begun to answer.
+
+All of this is before the client's first byte: until a target's first content is in hand, any
+failure that is not the request's own fault passes on to the next target. After it, nothing is
+tried again.
+"""
+
+import asyncio
+from dataclasses import replace
+
+from gateway.config.routes import Route, RouteTarget
+from gateway.conversations.store import Opened
+from gateway.core.codec import UpstreamRequest
+from gateway.core.errors import ErrorCode, GatewayError
+from gateway.core.turn import Prompt
+from gateway.observe.exchange import Exchange
+from gateway.observe.metrics import Metrics
+from gateway.proxy.answer import Answer
+from gateway.proxy.connection import RemoteAnswer
+from gateway.proxy.embedded import EmbeddedAnswer
+from gateway.proxy.relay import MESSAGES, Clocks, Relay
+from gateway.proxy.snapshot import Snapshot
+
+# Of an error's body: enough for its message, and no more than that is worth reading.
+MAX_ERROR_BODY = 64 << 10
+
+# What the next target would say as well.
+_OWN_FAULT = frozenset({ErrorCode.UPSTREAM_REJECTED})
+
+
+class Attempts:
+    """Opens one turn at one of an agent's targets."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    async def open(
+        self, snapshot: Snapshot, route: Route, prompt: Prompt, opened: Opened, exchange: Exchange
+    ) -> Relay:
+        """A relay whose first content is here. Raises the last target's `GatewayError`."""
+        failure: GatewayError | None = None
+        for target in route.targets:
+            exchange.upstream = target.target.upstream
+            exchange.attempts += 1
+            theirs = replace(prompt, conversation_id=opened.upstream_ids.get(state_key(target)))
+            try:
+                return await self._open(snapshot, target, theirs, exchange.request_id)
+            except GatewayError as exc:
+                self._metrics.upstream_failed(target.target.upstream, exc.code)
+                failure = exc
+                if exc.code in _OWN_FAULT:
+                    break
+        assert failure is not None, "the config gives every agent a target"
+        raise failure
+
+    async def _open(
+        self, snapshot: Snapshot, target: RouteTarget, prompt: Prompt, request_id: str
+    ) -> Relay:
+        started = asyncio.get_running_loop().time()
+        timeouts = target.upstream.timeouts
+        clocks = Clocks(timeouts.first_event, timeouts.idle, timeouts.total)
+        answer = await self._ask(snapshot, target, prompt, request_id, started + clocks.first_event)
+        relay = Relay(answer, target.kind.decoder(target.target), clocks, started)
+        try:
+            await relay.opened()
+        except BaseException:
+            relay.close()
+            raise
+        return relay
+
+    async def _ask(
+        self,
+        snapshot: Snapshot,
+        target: RouteTarget,
+        prompt: Prompt,
+        request_id: str,
+        deadline: float,
+    ) -> Answer:
+        """An answer with a 2xx head."""
+        kind = target.kind
+        if kind.script is not None:
+            return EmbeddedAnswer(kind.script(target.target, prompt))
+        assert kind.request is not None
+        request: UpstreamRequest = kind.request(target.target, prompt)
+        answer = await snapshot.clients[target.target.upstream].send(request, request_id)
+        try:
+            async with asyncio.timeout_at(deadline):
+                await answer.head
+                if 200 <= answer.status < 300:
+                    return answer
+                body = await _start_of(answer)
+        except BaseException as exc:
+            answer.close()
+            if isinstance(exc, TimeoutError):
+                code = ErrorCode.FIRST_EVENT_TIMEOUT
+                raise GatewayError(code, MESSAGES[code]) from exc
+            raise
+        answer.release()
+        assert kind.error is not None
+        raise kind.error(answer.status, answer.headers, body)
+
+
+def state_key(target: RouteTarget) -> str:
+    """Under which an upstream's own conversation id is kept: two agents of one upstream do not
+    know each other's conversations."""
+    return f"{target.target.upstream}/{target.target.agent or ''}"
+
+
+class _Gathered:
+    """The start of a body."""
+
+    def __init__(self) -> None:
+        self.body = bytearray()
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def data(self, data: bytes) -> None:
+        self.body += data[: MAX_ERROR_BODY - len(self.body)]
+        if len(self.body) >= MAX_ERROR_BODY:
+            self.eof(None)
+
+    def eof(self, error: GatewayError | None) -> None:
+        if not self.over.done():
+            self.over.set_result(None)
+
+
+async def _start_of(answer: RemoteAnswer) -> bytes:
+    gathered = _Gathered()
+    answer.relay(gathered)
+    await gathered.over
+    return bytes(gathered.body)

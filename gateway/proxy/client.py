@@ -1,0 +1,182 @@
+"""HTTP/1.1 to one upstream: a pool of connections and the head that all its requests share."""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from aiohappyeyeballs import start_connection
+from cachetools import TTLCache
+
+from gateway import __version__
+from gateway.config.model import Upstream
+from gateway.core.codec import UpstreamRequest
+from gateway.core.errors import ErrorCode, GatewayError
+from gateway.proxy.connection import Connection, RemoteAnswer
+
+# How long a name's addresses are believed, as aiohttp's client does.
+_DNS_TTL = 10.0
+
+# RFC 8305: how long one address may take before the next is tried beside it.
+_HAPPY_EYEBALLS_DELAY = 0.25
+
+_AddrInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[object, ...]]
+
+
+class Client:
+    """Connections to one upstream. What it sends is the gateway's own: no header of a caller."""
+
+    def __init__(self, upstream: Upstream, credential: str | None) -> None:
+        url = urlsplit(upstream.base_url or "")
+        self._tls = _tls(upstream.verify) if url.scheme == "https" else None
+        self._host = url.hostname or ""
+        self._port = url.port or (443 if self._tls else 80)
+        self._prefix = url.path.rstrip("/")
+        self._fields = _fields(url.netloc, credential, upstream.headers)
+        self._connect_timeout = upstream.timeouts.connect
+        self._keepalive = upstream.keepalive
+        self._max_answer = upstream.max_answer
+        self._max_connections = upstream.max_connections
+        self._idle: list[Connection] = []
+        self._open = 0
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._addresses: TTLCache[str, list[_AddrInfo]] = TTLCache(1, _DNS_TTL)
+
+    @property
+    def open_connections(self) -> int:
+        """In use or idle."""
+        return self._open
+
+    @property
+    def idle_connections(self) -> int:
+        return len(self._idle)
+
+    async def send(self, request: UpstreamRequest, request_id: str) -> RemoteAnswer:
+        """Send a request; the answer has no head yet: await its `head`.
+
+        Raises `GatewayError`: `UPSTREAM_UNREACHABLE`, `CONNECT_TIMEOUT`, or `UNAVAILABLE` when
+        all connections are taken.
+        """
+        connection = self._reuse() or await self._connect()
+        return connection.exchange(self._written(request, request_id), self._max_answer)
+
+    def close(self) -> None:
+        """Close what is idle; what is in use closes with its turn."""
+        self._keepalive = 0.0
+        self._sweep()
+
+    def _written(self, request: UpstreamRequest, request_id: str) -> bytes:
+        head = (
+            f"POST {self._prefix}{request.path} HTTP/1.1\r\n{self._fields}"
+            f"X-Request-Id: {request_id}\r\nContent-Length: {len(request.body)}\r\n\r\n"
+        )
+        return head.encode("latin-1") + request.body
+
+    def _reuse(self) -> Connection | None:
+        # The one used last is the least likely to have been given up by the other side.
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.transport.is_closing():
+                return connection
+        return None
+
+    async def _connect(self) -> Connection:
+        if self._open >= self._max_connections:
+            raise GatewayError(
+                ErrorCode.UNAVAILABLE, "all connections to the upstream are in use", retry_after=1.0
+            )
+        self._open += 1
+        connected = False
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                connection = await self._dial()
+            connected = True
+            return connection
+        except TimeoutError as exc:
+            raise GatewayError(
+                ErrorCode.CONNECT_TIMEOUT, "connecting to the upstream took too long"
+            ) from exc
+        except (OSError, ssl.SSLError) as exc:
+            raise GatewayError(
+                ErrorCode.UPSTREAM_UNREACHABLE, "the upstream cannot be reached"
+            ) from exc
+        finally:
+            if not connected:
+                self._open -= 1
+
+    async def _dial(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        sock = await start_connection(
+            await self._resolve(), happy_eyeballs_delay=_HAPPY_EYEBALLS_DELAY, loop=loop
+        )
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            _, connection = await loop.create_connection(
+                lambda: Connection(self._take_back, self._forget),
+                sock=sock,
+                ssl=self._tls,
+                server_hostname=self._host if self._tls else None,
+            )
+        except BaseException:
+            sock.close()
+            raise
+        return connection
+
+    async def _resolve(self) -> list[_AddrInfo]:
+        known = self._addresses.get(self._host)
+        if known is None:
+            loop = asyncio.get_running_loop()
+            known = list(await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM))
+            self._addresses[self._host] = known
+        return known
+
+    def _take_back(self, connection: Connection) -> None:
+        loop = asyncio.get_running_loop()
+        connection.idle_since = loop.time()
+        self._idle.append(connection)
+        if self._sweeper is None:
+            self._sweeper = loop.call_later(self._keepalive, self._sweep)
+
+    def _forget(self, connection: Connection) -> None:
+        self._open -= 1
+        with contextlib.suppress(ValueError):
+            self._idle.remove(connection)
+
+    def _sweep(self) -> None:
+        """Close what has been idle for too long, and come again for the rest."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        loop = asyncio.get_running_loop()
+        limit = loop.time() - self._keepalive
+        old = [connection for connection in self._idle if connection.idle_since <= limit]
+        self._idle = [connection for connection in self._idle if connection.idle_since > limit]
+        for connection in old:
+            connection.transport.close()
+        if self._idle:
+            when = self._idle[0].idle_since + self._keepalive
+            self._sweeper = loop.call_at(when, self._sweep)
+
+
+def _fields(netloc: str, credential: str | None, further: Mapping[str, str]) -> str:
+    fields = {
+        "Host": netloc.rpartition("@")[2],
+        "User-Agent": f"oc-gateway/{__version__}",
+        "Accept": "text/event-stream, application/json",
+        "Accept-Encoding": "identity",
+        "Content-Type": "application/json",
+        **further,
+    }
+    if credential is not None:
+        fields["Authorization"] = f"Bearer {credential}"
+    return "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+
+
+def _tls(verify: bool | str) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=verify if isinstance(verify, str) else None)
+    if verify is False:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

@@ -1,0 +1,221 @@
+"""One HTTP/1.1 connection to an upstream, and the answer that is arriving on it.
+
+A read of the transport runs straight through: HTTP parser, body, sink. No task, future or stream
+reader is in between, which is what makes an event cheap.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+import httptools
+
+from gateway.core.errors import ErrorCode, GatewayError
+from gateway.proxy.answer import Sink
+from gateway.proxy.encoding import Decompressor, decompressor
+
+# An upstream that never ends its head would otherwise be read for ever (nginx allows 32 KiB).
+MAX_HEAD = 64 << 10
+
+# After a turn's last event there is only the end of the HTTP message to come. It is worth waiting
+# for a moment: then the connection can serve again.
+RELEASE_GRACE = 1.0
+
+
+class Connection(asyncio.Protocol):
+    """The transport's side. Serves one exchange after the other; `idle` between them."""
+
+    transport: asyncio.Transport
+
+    def __init__(
+        self, on_free: Callable[["Connection"], None], on_lost: Callable[["Connection"], None]
+    ) -> None:
+        self.idle_since = 0.0
+        self.lost = False
+        self._on_free = on_free
+        self._on_lost = on_lost
+        self._answer: RemoteAnswer | None = None
+
+    def exchange(self, request: bytes, max_answer: int) -> "RemoteAnswer":
+        """Send a whole request; the answer's head is awaited on what this returns."""
+        self._answer = RemoteAnswer(self, max_answer)
+        self.transport.write(request)
+        return self._answer
+
+    def free(self, *, reusable: bool) -> None:
+        """The exchange is over."""
+        self._answer = None
+        if reusable and not self.transport.is_closing():
+            self.transport.resume_reading()
+            self._on_free(self)
+        else:
+            self.transport.abort()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+
+    def data_received(self, data: bytes) -> None:
+        if self._answer is None:
+            self.transport.abort()  # nobody asked: whatever it is, it is no answer to the next one
+        else:
+            self._answer.received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        if self._answer is not None:
+            self._answer.disconnected()
+        self._on_lost(self)
+
+
+class RemoteAnswer:
+    """One answer. httptools calls the `on_` methods while it is fed."""
+
+    def __init__(self, connection: Connection, max_answer: int) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.head: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._connection: Connection | None = connection
+        self._parser = httptools.HttpResponseParser(self)
+        self._left = max_answer
+        self._head_left = MAX_HEAD
+        self._body: list[bytes] = []
+        self._sink: Sink | None = None
+        self._decompressor: Decompressor | None = None
+        self._complete = False
+        self._reusable = False
+        self._error: GatewayError | None = None
+        self._grace: asyncio.TimerHandle | None = None
+
+    # The answer, as the relay uses it.
+
+    def relay(self, sink: Sink) -> None:
+        self._sink = sink
+        self._flush()
+
+    def pause(self) -> None:
+        if self._connection is not None:
+            self._connection.transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._connection is not None:
+            self._connection.transport.resume_reading()
+
+    def release(self) -> None:
+        self._sink = None
+        if self._connection is None:
+            return
+        if self._complete or self._error:
+            self._free()
+        else:
+            self.resume()
+            self._grace = asyncio.get_running_loop().call_later(RELEASE_GRACE, self.close)
+
+    def close(self) -> None:
+        self._sink = None
+        self._free()
+
+    # The connection's calls.
+
+    def received(self, data: bytes) -> None:
+        self._left -= len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._fail(ErrorCode.UPSTREAM_MALFORMED, "the upstream broke the rules of HTTP")
+        if not self.head.done():
+            self._head_left -= len(data)
+            if self._head_left < 0:
+                self._fail(ErrorCode.UPSTREAM_MALFORMED, "the upstream's headers do not end")
+        if self._left < 0:
+            self._fail(ErrorCode.UPSTREAM_OVERSIZED, "the upstream's answer is too large")
+        self._flush()
+
+    def disconnected(self) -> None:
+        if not self._complete and not self._error:
+            if self.head.done() and self._ends_with_connection():
+                self._complete = True
+            else:
+                self._fail(ErrorCode.UPSTREAM_TRUNCATED, "the upstream closed the connection early")
+        self._reusable = False
+        self._flush()
+
+    # httptools' callbacks.
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        self.status = self._parser.get_status_code()
+        if self.status < 200:
+            self.headers.clear()  # an interim answer: the real one follows
+            return
+        self._decompressor = decompressor(self.headers.get("content-encoding", ""))
+        if not self.head.done():
+            self.head.set_result(None)
+
+    def on_body(self, data: bytes) -> None:
+        self._body.append(data)
+
+    def on_message_complete(self) -> None:
+        if self.status >= 200:
+            # A second message on the connection would be an answer to nothing.
+            self._reusable = not self._complete and self._parser.should_keep_alive()
+            self._complete = True
+
+    # Inside.
+
+    def _ends_with_connection(self) -> bool:
+        return "content-length" not in self.headers and "transfer-encoding" not in self.headers
+
+    def _fail(self, code: ErrorCode, message: str) -> None:
+        if self._error is None and not self._complete:
+            self._error = GatewayError(code, message)
+            self._reusable = False
+        if not self.head.done():
+            self.head.set_exception(GatewayError(code, message))
+
+    def _flush(self) -> None:
+        """Hand over what has arrived: one call of the sink per read."""
+        sink = self._sink
+        if sink is None:
+            self._end_release()
+            return
+        if self._body:
+            data = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+            self._body.clear()
+            if self._decompressor is None:
+                sink.data(data)
+            else:
+                self._decompress(sink, self._decompressor, data)
+        if (self._complete or self._error) and self._sink is sink:
+            self._sink = None
+            sink.eof(self._error)
+
+    def _decompress(self, sink: Sink, inflate: Decompressor, data: bytes) -> None:
+        """In pieces of bounded size: a small body may unpack to any length."""
+        try:
+            for piece in inflate(data):
+                self._left -= len(piece)
+                if self._left < 0:
+                    raise GatewayError(
+                        ErrorCode.UPSTREAM_OVERSIZED, "the upstream's answer is too large"
+                    )
+                sink.data(piece)
+        except GatewayError as exc:
+            self._error, self._complete = exc, False
+
+    def _end_release(self) -> None:
+        if self._grace is not None and (self._complete or self._error):
+            self._free()
+        elif self._grace is not None:
+            self._body.clear()
+
+    def _free(self) -> None:
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.free(reusable=self._reusable)

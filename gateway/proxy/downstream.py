@@ -1,0 +1,97 @@
+"""The client's side of a stream: aiohttp-sse opens it, keeps it alive and ends it; frames go to
+the transport as bytes, one write per batch."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+from aiohttp import HttpVersion11, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp_sse import EventSourceResponse
+
+# For dialects whose clients do not bear comments: aiohttp-sse has no way to say "never".
+_NEVER = 10 * 365 * 86400.0
+
+
+class ClientStalled(Exception):
+    """The client left its stream unread for too long, and was cut."""
+
+
+class ClientStream:
+    """One streamed response to one client."""
+
+    _writer: AbstractStreamWriter
+    _transport: asyncio.Transport
+
+    def __init__(
+        self,
+        request: web.Request,
+        *,
+        headers: Mapping[str, str],
+        heartbeat: float | None,
+        write_timeout: float,
+    ) -> None:
+        self._request = request
+        self._timeout = write_timeout
+        self._chunked = request.version >= HttpVersion11
+        self.response = EventSourceResponse(
+            headers=headers,
+            sep="\n",
+            allow_all_methods=True,
+            ping_interval=heartbeat or _NEVER,
+            send_timeout=write_timeout,
+        )
+        # no-transform: a proxy that compresses would buffer.
+        self.response.headers["Cache-Control"] = "no-cache, no-transform"
+        if not self._chunked:
+            self.response.headers["Connection"] = "close"
+            self.response.force_close()
+
+    async def open(self, first: Callable[[], bytes]) -> None:
+        """Send the head together with the first frames.
+
+        `first` is asked for them when nothing can come between them and what is written after.
+        Raises `ConnectionError` if the client has gone.
+        """
+        writer = await self.response.prepare(self._request)
+        transport = self._request.transport
+        if writer is None or transport is None:
+            raise ConnectionResetError("the client has gone")
+        self._writer, self._transport = writer, transport
+        frames = first()
+        if frames:
+            # aiohttp holds the head back to send it with this, before anything suspends.
+            await self._in_time(writer.write(frames))
+        else:
+            writer.send_headers()
+
+    def write(self, data: bytes) -> bool:
+        """Send frames now; whether the client is behind and the upstream should wait."""
+        self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        return self._request.protocol.writing_paused
+
+    async def drain(self) -> None:
+        """Wait until the client has caught up. Raises `ClientStalled`."""
+        await self._in_time(self._writer.drain())
+
+    async def finish(self, last: bytes) -> None:
+        """Send the last frames and the end of the response in one write."""
+        self.close()
+        await self._in_time(self.response.write_eof(last))
+
+    def close(self) -> None:
+        """Stop the heartbeat."""
+        if self.response.is_connected():
+            self.response.stop_streaming()
+
+    def abort(self) -> None:
+        """Stop at once: nothing more reaches the client."""
+        self.close()
+        if self._request.transport is not None:
+            self._request.transport.abort()
+
+    async def _in_time(self, writing: Awaitable[None]) -> None:
+        try:
+            async with asyncio.timeout(self._timeout):
+                await writing
+        except TimeoutError as exc:
+            raise ClientStalled from exc

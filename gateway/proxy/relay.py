@@ -1,0 +1,233 @@
+"""One answer on its way from the upstream's transport to the client's: the hot loop.
+
+    data_received -> HTTP parser -> Decoder.feed -> Encoder.encode -> transport.write
+
+Per event there are plain calls and nothing else: no await, task, queue, log or metric. The turn's
+coroutine sleeps until the first content, until the client is slow, and until the terminal event.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.core.codec import Decoder
+from gateway.core.errors import ErrorCode, GatewayError
+from gateway.core.events import CONTENT, Event, Failure, Finish
+from gateway.core.turn import Reply
+from gateway.proxy.answer import Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """How long an upstream may take, in seconds. `first_event` and `total` run from the start of
+    the attempt, `idle` from the last read."""
+
+    first_event: float
+    idle: float
+    total: float
+
+
+MESSAGES: dict[ErrorCode, str] = {
+    ErrorCode.FIRST_EVENT_TIMEOUT: "the upstream took too long to begin its answer",
+    ErrorCode.IDLE_TIMEOUT: "the upstream fell silent in the middle of its answer",
+    ErrorCode.TOTAL_TIMEOUT: "the upstream took too long to complete its answer",
+}
+
+
+class Downstream(Protocol):
+    """Where a stream goes."""
+
+    def write(self, data: bytes) -> bool:
+        """Send one batch of frames; whether the client is now too far behind."""
+        ...
+
+    async def drain(self) -> None:
+        """Wait for a slow client. Raises `ClientStalled`."""
+        ...
+
+
+class Relay:
+    """Takes one answer's body (it is the `Sink`), and gives the turn's events.
+
+    First `opened`, then either `pour` (stream) or `fold` (whole); `close` whatever happens.
+    """
+
+    def __init__(self, answer: Answer, decoder: Decoder, clocks: Clocks, started: float) -> None:
+        self.reply = Reply()
+        self.events = 0
+        self.first_content: float | None = None
+        """On the loop's clock."""
+        self.terminal: Finish | Failure | None = None
+        self._loop = asyncio.get_running_loop()
+        self._answer = answer
+        self._decoder = decoder
+        self._clocks = clocks
+        self._started = started
+        self._last_read = started
+        self._held: list[Event] = []
+        self._encode: Callable[[Event], bytes] | None = None
+        self._downstream: Downstream | None = None
+        self._behind = False
+        self._wake: asyncio.Future[None] = self._loop.create_future()
+        self._timer: asyncio.TimerHandle | None = None
+        self._bug: Exception | None = None
+
+    async def opened(self) -> None:
+        """Wait for the first content, or the end. Raises `GatewayError` if that is a failure:
+        until here another target may answer instead.
+
+        A failure behind some content is one in mid-stream, also if a single read brought both:
+        what a client sees does not depend on how the network cut the stream.
+        """
+        self._watch()
+        self._answer.relay(self)
+        while self.first_content is None:
+            await self._woken()
+        if not any(type(event) in CONTENT for event in self._held):
+            self._raise_failure()
+
+    async def fold(self) -> Reply:
+        """The whole reply. Raises `GatewayError`."""
+        while self.terminal is None:
+            await self._woken()
+        self._raise_failure()
+        return self.reply.folded()
+
+    def begin(self, encode: Callable[[Event], bytes], downstream: Downstream) -> bytes:
+        """The frames of what has come so far; what comes from now on goes to `downstream`."""
+        self._encode, self._downstream = encode, downstream
+        held, self._held = self._held, []
+        return b"".join([encode(event) for event in held])
+
+    async def pour(self) -> Finish | Failure:
+        """Stream until the terminal event, which is returned and not written. Raises what a bug
+        of ours raised in the transport's calls."""
+        while True:
+            if self._behind:
+                await self._wait_for_client()
+            if self._bug is not None:
+                raise self._bug
+            if self.terminal is not None:
+                return self.terminal
+            await self._woken()
+
+    def close(self) -> None:
+        """Give the upstream's connection back if the turn ended well, else end it."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if type(self.terminal) is Finish:
+            self._answer.release()
+        else:
+            self._answer.close()
+
+    # Sink: called from the transport's read.
+
+    def data(self, data: bytes) -> None:
+        self._last_read = self._loop.time()
+        try:
+            events = self._decoder.feed(data)
+            if events:
+                self._take(events)
+        except Exception as exc:  # a bug: it is the turn that fails, not the transport
+            self._break(exc)
+
+    def eof(self, error: GatewayError | None) -> None:
+        self._end(error)
+
+    # Inside.
+
+    def _take(self, events: list[Event]) -> None:
+        if self.terminal is not None:
+            return
+        self.events += len(events)
+        self.reply.extend(events)
+        last = events[-1]
+        if isinstance(last, (Finish, Failure)):
+            self.terminal = last
+            events.pop()
+        if self._encode is None:
+            self._hold(events)
+        else:
+            out = b"".join(map(self._encode, events))
+            if out and self._downstream is not None and self._downstream.write(out):
+                self._fall_behind()
+        if self.terminal is not None:
+            self._wake_up()
+
+    def _hold(self, events: list[Event]) -> None:
+        """The client's stream is not open yet."""
+        self._held += events
+        if self.first_content is None and (
+            self.terminal is not None or any(type(event) in CONTENT for event in events)
+        ):
+            self.first_content = self._loop.time()
+            self._wake_up()
+
+    def _end(self, error: GatewayError | None) -> None:
+        """The body is over, or time is: the decoder knows if the upstream had said its last."""
+        events = self._decoder.eof()
+        if events and error is not None and type(events[-1]) is Failure:
+            events[-1] = Failure(error.code, error.message)
+        if events:
+            self._take(events)
+
+    def _break(self, bug: Exception) -> None:
+        self._bug = bug
+        self._encode, self._held = None, []
+        self.terminal = None
+        self._take([Failure(ErrorCode.INTERNAL, "the gateway failed to serve this turn")])
+
+    def _raise_failure(self) -> None:
+        if self._bug is not None:
+            raise self._bug
+        if isinstance(self.terminal, Failure):
+            raise GatewayError(
+                self.terminal.code, self.terminal.message, retry_after=self.terminal.retry_after
+            )
+
+    # Waking the turn's coroutine: three times in a turn, not once per event.
+
+    async def _woken(self) -> None:
+        await self._wake
+        self._wake = self._loop.create_future()
+
+    def _wake_up(self) -> None:
+        if not self._wake.done():
+            self._wake.set_result(None)
+
+    # A slow client.
+
+    def _fall_behind(self) -> None:
+        if not self._behind:
+            self._behind = True
+            self._answer.pause()
+            self._wake_up()
+
+    async def _wait_for_client(self) -> None:
+        assert self._downstream is not None
+        await self._downstream.drain()
+        self._behind = False
+        self._last_read = self._loop.time()
+        self._answer.resume()
+
+    # One coarse timer per turn.
+
+    def _watch(self) -> None:
+        """Look at the clocks, and look again when the next of them may have run out."""
+        now = self._loop.time()
+        code, deadline = self._next_deadline(now)
+        if now >= deadline:
+            self._end(GatewayError(code, MESSAGES[code]))
+        else:
+            self._timer = self._loop.call_at(deadline, self._watch)
+
+    def _next_deadline(self, now: float) -> tuple[ErrorCode, float]:
+        total = self._started + self._clocks.total
+        if self.first_content is None:
+            code, deadline = ErrorCode.FIRST_EVENT_TIMEOUT, self._started + self._clocks.first_event
+        else:
+            # While the client is the slow one, the upstream is not to blame.
+            last = now if self._behind else self._last_read
+            code, deadline = ErrorCode.IDLE_TIMEOUT, last + self._clocks.idle
+        return (ErrorCode.TOTAL_TIMEOUT, total) if total <= deadline else (code, deadline)

@@ -1,0 +1,113 @@
+"""The requests that OpenAI-compatible upstreams are sent."""
+
+from gateway.core.codec import Target
+from gateway.core.events import Json, ToolCall
+from gateway.core.turn import Message, Prompt, Role, Tool
+from gateway.upstreams import UPSTREAMS
+from gateway.wire import json
+
+HELLO = Message(Role.USER, "Hello")
+
+
+def body(prompt: Prompt, *, model: str | None = None) -> dict[str, Json]:
+    request = UPSTREAMS["openai"].request
+    assert request is not None
+    asked = request(Target(upstream="llm", model=model), prompt)
+    assert asked.path == "/chat/completions"
+    return json.mapping(json.loads(asked.body))
+
+
+def test_streamed_request() -> None:
+    """A streamed request asks for the usage, which comes in no other way."""
+    prompt = Prompt(messages=(Message(Role.SYSTEM, "Be brief."), HELLO), stream=True)
+
+    assert body(prompt, model="gpt-4o-mini") == {
+        "model": "gpt-4o-mini",
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Hello"},
+        ],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+
+
+def test_whole_request() -> None:
+    """A request for a whole answer has no options of streams, which some servers refuse."""
+    asked = body(Prompt(messages=(HELLO,), stream=False), model="m")
+
+    assert asked["stream"] is False
+    assert "stream_options" not in asked
+
+
+def test_the_clients_model_wins() -> None:
+    """A model that the client may name takes the place of the target's."""
+    assert (
+        body(Prompt(messages=(HELLO,), stream=True, model="big"), model="small")["model"] == "big"
+    )
+
+
+def test_params_stand_beside_what_the_gateway_says() -> None:
+    """A target's params go along, and cannot change what the gateway itself decides."""
+    request = UPSTREAMS["openai"].request
+    assert request is not None
+    target = Target(upstream="llm", model="m", params={"temperature": 0.2, "stream": False})
+
+    asked = json.mapping(json.loads(request(target, Prompt(messages=(HELLO,), stream=True)).body))
+
+    assert asked["temperature"] == 0.2
+    assert asked["stream"] is True
+
+
+def test_user_and_tools() -> None:
+    """The end user and the tools are passed on in OpenAI's words."""
+    tool = Tool("order_status", "Look an order up.", {"type": "object"})
+
+    asked = body(Prompt(messages=(HELLO,), stream=True, tools=(tool,), user_id="user_1"))
+
+    assert asked["user"] == "user_1"
+    assert asked["tools"] == [
+        {
+            "type": "function",
+            "function": {
+                "name": "order_status",
+                "description": "Look an order up.",
+                "parameters": {"type": "object"},
+            },
+        }
+    ]
+
+
+def test_tool_calls_and_their_results_go_back() -> None:
+    """A call goes back as it came: its arguments as text, and what the upstream wants echoed."""
+    calls = (
+        ToolCall("call_1", "order_status", {"order": 1}, echo={"google": {"sig": "x"}}),
+        ToolCall("call_2", "run", "not JSON"),
+    )
+    messages = (
+        HELLO,
+        Message(Role.ASSISTANT, "", tool_calls=calls),
+        Message(Role.TOOL, "shipped", call_id="call_1"),
+    )
+
+    assert body(Prompt(messages=messages, stream=True))["messages"] == [
+        {"role": "user", "content": "Hello"},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [
+                {
+                    "id": "call_1",
+                    "type": "function",
+                    "function": {"name": "order_status", "arguments": '{"order":1}'},
+                    "extra_content": {"google": {"sig": "x"}},
+                },
+                {
+                    "id": "call_2",
+                    "type": "function",
+                    "function": {"name": "run", "arguments": "not JSON"},
+                },
+            ],
+        },
+        {"role": "tool", "content": "shipped", "tool_call_id": "call_1"},
+    ]
