@@ -164,3 +164,8 @@ def test_amount(value: Json, known: float | None) -> None:
 
     assert found == known
     assert type(found) is type(known)
+
+
+def test_for_peoples_eyes() -> None:
+    """Indented, and ended as a text file is."""
+    assert json.dumps_indented({"a": ["語"]}) == '{\n  "a": [\n    "語"\n  ]\n}\n'

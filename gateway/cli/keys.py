@@ -225,10 +225,11 @@ def _report_signed(config: "Config", path: Path, key: str) -> int:
     import asyncio
 
     from gateway.auth.keyring import build_keyring
+    from gateway.config.load import ConfigError
 
     try:
         keyring = build_keyring(config, reveal_of(path))
-    except ValueError as exc:
+    except (ConfigError, ValueError) as exc:
         fail(str(exc))
         return 2
     asyncio.run(_fetch(keyring))
@@ -285,7 +286,7 @@ def load_config(path: Path) -> "Config | None":
 
 
 def reveal_of(config: Path) -> "Callable[[Secret], str]":
-    """What reads the secrets that a config names; it raises `ValueError`."""
+    """What reads the secrets that a config names; it raises `ConfigError`."""
     from gateway.config.secrets import reveal
 
     return lambda secret: reveal(secret, config.parent)

@@ -9,6 +9,7 @@ from gateway.auth.mint import sign_key
 from gateway.auth.signed import SignedKeys
 from gateway.auth.verification import VerificationKey, configured_key
 from gateway.cli.keys import fail, load_config, reveal_of
+from gateway.config.load import ConfigError
 from gateway.config.model import Config
 from gateway.core.errors import GatewayError
 from gateway.core.events import Json
@@ -19,13 +20,18 @@ def sign(args: argparse.Namespace) -> int:
     config = load_config(args.config)
     if config is None:
         return 2
+    now = time.time()
     try:
         verifier = _verifier(config, args)
-        key = _signed_key(args, verifier)
-    except (ValueError, OSError) as exc:
+        key = _signed_key(args, verifier, now)
+        signed = SignedKeys([verifier], rules=read_rules(config))
+        Keyring(keys=[], signed=signed).admit(key, now)
+    except (ConfigError, ValueError) as exc:
         return fail(str(exc))
-    keyring = Keyring(keys=[], signed=SignedKeys([verifier], rules=read_rules(config)))
-    return _print_verified(keyring, key)
+    except GatewayError as exc:
+        return fail(f"the gateway would refuse it: {exc.message}")
+    print(key)
+    return 0
 
 
 def _verifier(config: Config, args: argparse.Namespace) -> VerificationKey:
@@ -38,14 +44,17 @@ def _verifier(config: Config, args: argparse.Namespace) -> VerificationKey:
     return configured_key(keys[args.signing_key], reveal_of(args.config))
 
 
-def _signed_key(args: argparse.Namespace, verifier: VerificationKey) -> str:
-    return sign_key(
+def _signed_key(args: argparse.Namespace, verifier: VerificationKey, now: float) -> str:
+    key = sign_key(
         args.env,
-        _claims(args, int(time.time())),
+        _claims(args, int(now)),
         kid=verifier.kid,
         algorithm=verifier.algorithm,
         material=_private_material(args.private_key, verifier),
     )
+    if verifier.verify(key.removeprefix(f"oc_{args.env}_")) is None:
+        raise ValueError("the configured public key is not the other half of --private-key")
+    return key
 
 
 def _claims(args: argparse.Namespace, now: int) -> dict[str, Json]:
@@ -69,13 +78,7 @@ def _private_material(path: Path | None, verifier: VerificationKey) -> bytes:
         return verifier.material
     if path is None:
         raise ValueError(f"{verifier.algorithm} needs --private-key")
-    return path.read_bytes()
-
-
-def _print_verified(keyring: Keyring, key: str) -> int:
     try:
-        keyring.admit(key, time.time())
-    except GatewayError as exc:
-        return fail(f"the gateway would refuse it: {exc.message}")
-    print(key)
-    return 0
+        return path.read_bytes()
+    except OSError as exc:
+        raise ValueError(f"cannot read {path}: {exc.strerror}") from None

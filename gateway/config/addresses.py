@@ -25,9 +25,21 @@ _CREDENTIAL_VALUE = re.compile(r"(?:bearer|basic|token) ", re.IGNORECASE)
 _USE_CREDENTIAL = "no credential: the upstream's `credential` is for that"
 # Of one connection (RFC 9110 section 7.6.1), or written by the gateway itself.
 _RESERVED = frozenset(
-    {"accept", "accept-encoding", "connection", "content-encoding", "content-length"}
-    | {"content-type", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding"}
-    | {"upgrade"}
+    {
+        "accept",
+        "accept-encoding",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "keep-alive",
+        "te",  # codespell:ignore te
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
 )
 
 

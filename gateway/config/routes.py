@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from gateway.config.model import Agent, Config, Public, TargetConfig, Upstream
+from gateway.config.place import quoted
 from gateway.config.recordings import transcripts
 from gateway.config.secrets import reveal
 from gateway.core.codec import Target, Transcript, UpstreamKind
@@ -171,7 +172,7 @@ def routing_table(routes: Routes) -> str:
 
 
 def _lines(route: Route) -> Iterator[str]:
-    yield f"agent {route.id} {route.name!r}, workspace {route.workspace}"
+    yield f"agent {route.id} {quoted(route.name)}, workspace {route.workspace}"
     for number, target in enumerate(route.targets, 1):
         yield f"  {number}. {_described(target)}"
     if route.public:
@@ -181,11 +182,7 @@ def _lines(route: Route) -> Iterator[str]:
 
 def _described(target: RouteTarget) -> str:
     used, address = target.target, target.upstream.base_url
-    parts = [f"{used.upstream}: {target.kind.name}"]
-    if address:
-        parts.append(f"at {urlsplit(address).netloc}")
-    if used.model:
-        parts.append(f"model {used.model}")
-    if used.agent:
-        parts.append(f"agent {used.agent}")
-    return " ".join(parts)
+    said = f"{used.upstream}: {target.kind.name}"
+    said += f" at {urlsplit(address).netloc}" if address else ""
+    said += f", model {used.model}" if used.model else ""
+    return said + (f", agent {used.agent}" if used.agent else "")

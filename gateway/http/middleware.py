@@ -3,6 +3,7 @@
 import asyncio
 import re
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Container
 from typing import Final
 
@@ -45,10 +46,9 @@ class Outermost:
         self._origins = origins
 
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        loop = asyncio.get_running_loop()
         dialect = dialect_of(request.path)
-        exchange = Exchange(_request_id(request), dialect.name, loop.time())
-        exchange.headers["X-Request-Id"] = exchange.request_id
+        exchange = Exchange(_request_id(request), dialect.name, time.monotonic())
+        exchange.headers = {"Server": "oc-gateway", "X-Request-Id": exchange.request_id}
         exchange.headers |= cors_headers(request.headers.get(hdrs.ORIGIN), self._origins())
         request[EXCHANGE] = exchange
         try:
@@ -59,7 +59,7 @@ class Outermost:
             exchange.status = exchange.status or 499  # nginx's word for it
             raise
         finally:
-            exchange.duration = loop.time() - exchange.started
+            exchange.duration = time.monotonic() - exchange.started
             self._metrics.observe(exchange)
             log_exchange(self._logger, exchange)
         return response

@@ -17,7 +17,7 @@ class Exchange:
     request_id: str
     dialect: str
     started: float
-    """On the loop's clock."""
+    """By `time.monotonic`."""
     headers: dict[str, str] = field(default_factory=dict)
     """Of the response, whatever it turns out to be."""
     agent: str = ""

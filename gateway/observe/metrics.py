@@ -4,7 +4,15 @@ Labels are bounded: agents, upstreams, tiers and dialects come from the config, 
 from enumerations. A raw path, model, key, user or address is never a label.
 """
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
@@ -24,6 +32,8 @@ class Metrics:
     """All metrics of one gateway, on a registry of their own."""
 
     def __init__(self) -> None:
+        # Beside every counter's series, one that says when it began: nobody asks.
+        disable_created_metrics()
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)

@@ -7,6 +7,7 @@ coroutine sleeps until the first content, until the client is slow, and until th
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -57,7 +58,7 @@ class Relay:
         self.reply = Reply()
         self.events = 0
         self.first_content: float | None = None
-        """On the loop's clock."""
+        """By `time.monotonic`: uvloop's clock only knows milliseconds."""
         self.terminal: Finish | Failure | None = None
         self._loop = asyncio.get_running_loop()
         self._answer = answer
@@ -161,7 +162,7 @@ class Relay:
         if self.first_content is None and (
             self.terminal is not None or any(type(event) in CONTENT for event in events)
         ):
-            self.first_content = self._loop.time()
+            self.first_content = time.monotonic()
             self._wake_up()
 
     def _end(self, error: GatewayError | None) -> None:

@@ -12,7 +12,10 @@ from tests.auth.signers import ALGORITHMS, NOW, key_set, signer
 KEY = "oc_live_Tq3Xv9"
 PUBLISHED = signer("ES256", 1)
 SECRETS = {
-    **{algorithm: signer(algorithm).public for algorithm in ALGORITHMS},
+    "HS256": signer("HS256").public,
+    "RS256": signer("RS256").public,
+    "ES256": signer("ES256").public,
+    "EdDSA": signer("EdDSA").public,
     "jwks.json": key_set(PUBLISHED.published("ours")).decode(),
     "broken.json": "{}",
     "short": "x" * 31,
