@@ -1,6 +1,7 @@
 """`oc-gateway keys`, through its parser: create, verify, sign."""
 
 import argparse
+import asyncio
 import getpass
 import io
 import re
@@ -300,8 +301,6 @@ async def test_verify_fetches_a_key_set(
     config: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """Once, and says so if it cannot be had."""
-    import asyncio
-
     made_by, answers = signer("ES256", 1), [200, 500]
 
     async def serve(request: web.Request) -> web.Response:
@@ -327,26 +326,11 @@ async def test_verify_fetches_a_key_set(
 
 
 def sign(config: Path, algorithm: Algorithm, *argv: str | Path) -> int:
-    given = (
-        []
-        if algorithm == "HS256"
-        else ["--private-key", config.parent / f"{algorithm}-private.pem"]
-    )
-    return keys(
-        "sign",
-        "--signing-key",
-        algorithm,
-        *given,
-        "--config",
-        config,
-        "--subject",
-        "visitor",
-        "--workspace",
-        "acme",
-        "--tier",
-        "standard",
-        *argv,
-    )
+    own: list[str | Path] = ["--signing-key", algorithm, "--config", config]
+    if algorithm != "HS256":
+        own += ["--private-key", config.parent / f"{algorithm}-private.pem"]
+    own += ["--subject", "visitor", "--workspace", "acme", "--tier", "standard"]
+    return keys("sign", *own, *argv)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -425,8 +409,8 @@ def test_a_public_key_signs_nothing_without_its_other_half(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """HS256 alone finds its secret in the configuration."""
-    argv = ["--subject", "a", "--workspace", "acme", "--tier", "standard", "--config", config]
-    assert keys("sign", "--signing-key", "ES256", *argv) == 1
+    argv = ["--subject", "a", "--workspace", "acme", "--tier", "standard"]
+    assert keys("sign", "--signing-key", "ES256", *argv, "--config", config) == 1
     assert "ES256 needs --private-key" in capsys.readouterr().err
 
 

@@ -32,12 +32,15 @@ def _tiers(top: Place) -> Iterator[Fault]:
         yield from _dangling(agent.at("public").at("tier"), known, "a tier")
 
 
-def _names(table: Place) -> list[str]:
+def _names(table: Place) -> list[str] | None:
+    """What may be referred to; None where the table is so wrong that nobody knows."""
+    if table.there and not table.table:
+        return None
     return [str(entry.path[-1]) for entry in table.each()]
 
 
-def _dangling(name: Place, known: list[str], noun: str) -> Iterator[Fault]:
-    if name.text is not None and name.text not in known:
+def _dangling(name: Place, known: list[str] | None, noun: str) -> Iterator[Fault]:
+    if known is not None and name.text is not None and name.text not in known:
         there = f": {' or '.join(map(quoted, known))}" if known else ", but there is none"
         yield Fault(name.path, f"expected {noun} of this file{there}", name.shown)
 
@@ -53,21 +56,16 @@ def _agent_ids(top: Place) -> Iterator[Fault]:
 
 def _agent_names(top: Place) -> Iterator[Fault]:
     """Clients name an agent by id, name or alias, all compared as text."""
-    taken: dict[tuple[str | None, str], Place] = {}
-    agents = list(top.at("agents").each())
-    for agent in agents:
-        if agent.at("id").id:
-            taken.setdefault((agent.at("workspace").text, str(agent.at("id").id)), agent)
-    for agent in agents:
-        for place in (agent.at("name"), *agent.at("aliases").each()):
-            if place.text is None:
-                continue
-            owner = taken.setdefault((agent.at("workspace").text, place.text), agent)
-            if owner.path != agent.path:
-                said = (
-                    f"{place.shown or 'this name'} names {_agent(owner)} of the workspace already"
-                )
-                yield Fault(place.path, said)
+    taken: dict[tuple[str, str], Place] = {}
+    agents = [(a.at("workspace").text or "", a) for a in top.at("agents").each()]
+    for workspace, agent in agents:
+        taken.setdefault((workspace, str(agent.at("id").id)), agent)
+    for workspace, agent in agents:
+        for name in (agent.at("name"), *agent.at("aliases").each()):
+            owner = taken.setdefault((workspace, name.text), agent) if name.text else agent
+            if workspace and owner.path != agent.path:
+                said = f"names {_agent(owner)} of the same workspace already"
+                yield Fault(name.path, f"{name.shown} {said}".strip())
 
 
 def _agent(place: Place) -> str:
@@ -81,12 +79,13 @@ def _tools(top: Place) -> Iterator[Fault]:
 
 
 def _key_agents(top: Place) -> Iterator[Fault]:
-    agents = list(top.at("agents").each())
+    known = {(agent.at("workspace").text, agent.at("id").id) for agent in top.at("agents").each()}
+    if not known or any(None in pair for pair in known):
+        return  # nobody knows yet which agents there are
     for key in top.at("keys").each():
         workspace = key.at("workspace").text
-        known = {a.at("id").id for a in agents if a.at("workspace").text == workspace}
         for agent in key.at("agents").each():
-            if agent.id and agent.id not in known and workspace is not None:
+            if workspace is not None and agent.id and (workspace, agent.id) not in known:
                 said = f"expected the id of an agent of workspace {quoted(workspace)}"
                 yield Fault(agent.path, said, agent.shown)
 

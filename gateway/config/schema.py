@@ -3,6 +3,8 @@
 It lives in `config/oc-gateway.schema.json`; `oc-gateway check --schema` prints it.
 """
 
+from functools import cache
+
 from gateway.config.model import Config
 from gateway.config.place import Path
 from gateway.config.values import written
@@ -14,8 +16,9 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 Schema = dict[str, Json]
 
 
+@cache
 def schema() -> Schema:
-    """The schema of the whole file."""
+    """The schema of the whole file; made once, for reading only."""
     generated = mapping(_tidy(Config.model_json_schema()))
     return {"$schema": DIALECT, **generated, "title": "oc-gateway"}
 

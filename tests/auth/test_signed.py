@@ -208,6 +208,12 @@ def test_a_payload_that_is_no_object_is_refused(payload: Json) -> None:
     invalid(ring(verifier(HMAC)), token, "its payload is not a JSON object")
 
 
+def test_a_payload_that_is_no_json_is_refused() -> None:
+    """Though it was signed."""
+    token = jwt.PyJWS().encode(b"{", HMAC.private, "HS256", headers={"kid": "k1"})
+    invalid(ring(verifier(HMAC)), token, "its payload is not a JSON object")
+
+
 @pytest.mark.parametrize(
     ("header", "reason"),
     [
