@@ -1,5 +1,6 @@
 """The composition root: every named object is built here, and passed to those who need it."""
 
+import asyncio
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -75,8 +76,8 @@ class Gateway:
 
     async def start(self) -> None:
         """Listen. Raises `OSError` if an address cannot be had."""
-        for refresher in self.snapshot.keyring.refreshers:
-            await refresher.start()
+        # Each waits for its first set, and a dead publisher should not delay the others.
+        await asyncio.gather(*(r.start() for r in self.snapshot.keyring.refreshers))
         await self.admin.start()
         try:
             await self.public.start()

@@ -1,5 +1,6 @@
 """What a config may not say: each problem with its place, all of them at once."""
 
+import re
 import tomllib
 from collections.abc import MutableMapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.config.load import ConfigError, Problem, load, parse
 from gateway.config.model import Config
+from gateway.config.schema import schema
 from gateway.config.words import PATTERNS
 from gateway.wire import json
 from tests import config_cases as cases
@@ -198,11 +200,12 @@ def test_a_byte_order_mark_is_no_problem(tmp_path: Path) -> None:
 
 
 def test_every_pattern_has_words() -> None:
-    """Nobody is answered with a regular expression."""
-    schema = json.dumps_indented(Config.model_json_schema())
-    patterns = {json.dumps(pattern).decode() for pattern in PATTERNS}
+    """Nobody is answered with a regular expression: what has one has words, or its own reader."""
+    patterns = set(re.findall(r'"pattern": (".*")', json.dumps_indented(schema())))
+    read = re.compile(r"ms\|s\|m|KiB|https\?:")
+    own_readers = {pattern for pattern in patterns if read.search(pattern)}
 
-    assert all(pattern in schema for pattern in patterns)
+    assert patterns - own_readers == {json.dumps(pattern).decode() for pattern in PATTERNS}
 
 
 SCALARS = (

@@ -289,15 +289,23 @@ def test_the_user_is_who_began() -> None:
 # Upstreams' ids
 
 
-def test_upstreams_ids_are_kept_by_name() -> None:
-    """Each upstream's last id; one that gave none this time keeps the one it had."""
+def test_the_id_of_the_upstream_that_answered_last_is_kept() -> None:
+    """One that gave no id this time keeps its own; the others have missed a turn."""
     kept = store()
     conversation = committed(kept)
-    for upstream, theirs in [("a", "a1"), ("b", "b1"), ("a", "a2"), ("b", None), ("c", None)]:
+    for upstream, theirs, known in [
+        ("a", "a1", {"a": "a1"}),
+        ("a", None, {"a": "a1"}),
+        ("b", "b1", {"b": "b1"}),
+        ("a", "a2", {"a": "a2"}),
+        ("c", None, {}),
+    ]:
         opened = begun(kept, conversation)
         done(kept.commit(opened, said("q"), [answered("a")], upstream, theirs))
+        after = begun(kept, conversation)
+        done(kept.abandon(after))
 
-    assert begun(kept, conversation).upstream_ids == {"a": "a2", "b": "b1"}
+        assert after.upstream_ids == known
 
 
 # Bounds

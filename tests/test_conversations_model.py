@@ -84,8 +84,8 @@ class Turns(RuleBasedStateMachine):
         done(writing)
         known.turn, known.visible = None, True
         known.add([(message.role, message.text) for message in (question, *answers)])
-        if theirs is not None:
-            known.upstream_ids[upstream] = theirs
+        kept = theirs or known.upstream_ids.get(upstream)
+        known.upstream_ids = {upstream: kept} if kept else {}
 
     @rule(turn=opened)
     def abandon(self, turn: Opened) -> None:

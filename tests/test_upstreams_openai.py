@@ -88,6 +88,7 @@ def test_tool_calls_and_their_results_go_back() -> None:
         HELLO,
         Message(Role.ASSISTANT, "", tool_calls=calls),
         Message(Role.TOOL, "shipped", call_id="call_1"),
+        Message(Role.TOOL, "done", call_id="call_2"),
     )
 
     assert body(Prompt(messages=messages, stream=True))["messages"] == [
@@ -110,4 +111,20 @@ def test_tool_calls_and_their_results_go_back() -> None:
             ],
         },
         {"role": "tool", "content": "shipped", "tool_call_id": "call_1"},
+        {"role": "tool", "content": "done", "tool_call_id": "call_2"},
+    ]
+
+
+def test_a_call_without_an_answer_is_left_out() -> None:
+    """Servers refuse a history with a call that nobody answered, and so would every later turn."""
+    messages = (
+        HELLO,
+        Message(Role.ASSISTANT, "One moment.", tool_calls=(ToolCall("call_1", "run", {}),)),
+        HELLO,
+    )
+
+    assert body(Prompt(messages=messages, stream=True))["messages"] == [
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": "One moment."},
+        {"role": "user", "content": "Hello"},
     ]

@@ -59,7 +59,8 @@ def _agent_names(top: Place) -> Iterator[Fault]:
     taken: dict[tuple[str, str], Place] = {}
     agents = [(a.at("workspace").text or "", a) for a in top.at("agents").each()]
     for workspace, agent in agents:
-        taken.setdefault((workspace, str(agent.at("id").id)), agent)
+        if agent.at("id").id:
+            taken.setdefault((workspace, str(agent.at("id").id)), agent)
     for workspace, agent in agents:
         for name in (agent.at("name"), *agent.at("aliases").each()):
             owner = taken.setdefault((workspace, name.text), agent) if name.text else agent

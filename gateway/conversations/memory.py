@@ -3,9 +3,9 @@
 No method awaits anything, so each runs in one go and needs no lock.
 """
 
-import secrets
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from cachetools import LRUCache
 
@@ -23,7 +23,7 @@ _OVERHEAD = 1000
 
 def random_id() -> int:
     """An id that says nothing of the others: 1 to `MAX_ID`."""
-    return 1 + secrets.randbelow(MAX_ID)
+    return int.from_bytes(os.urandom(7)) >> 3 or random_id()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +75,12 @@ class MemoryStore:
         before = self._end(opened)
         if before is None:
             raise ValueError("this turn has ended: begin another one")
-        ids = dict(before.upstream_ids)
-        if upstream_conversation is not None:
-            ids[upstream] = upstream_conversation
+        known = upstream_conversation or before.upstream_ids.get(upstream)
+        ids = {upstream: known} if known else {}
         messages = newest((*before.messages, question, *answers), self._max_messages)
         self._keep(
-            opened.turn.conversation_id, replace(before, messages=messages, upstream_ids=ids)
+            opened.turn.conversation_id,
+            _Conversation(before.owner, before.agent, before.user_id, messages, ids),
         )
 
     async def abandon(self, opened: Opened) -> None:

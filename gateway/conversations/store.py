@@ -61,7 +61,8 @@ class Store(Protocol):
     ) -> None:
         """Keep the turn, in one atomic write, and end it.
 
-        `upstream` answered, and calls the conversation `upstream_conversation` if it says so.
+        `upstream` answered, and calls the conversation `upstream_conversation` if it says so. What
+        other upstreams called it is forgotten: they have missed this turn.
         Raises `ValueError` if the turn has ended already.
         """
         ...

@@ -2,14 +2,16 @@
 
 import logging
 import sys
+from datetime import UTC, datetime
 from typing import BinaryIO
 
 import orjson
 import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 from gateway.observe.exchange import Exchange
 
-Logger = structlog.typing.FilteringBoundLogger
+Logger = FilteringBoundLogger
 
 
 def build_logger(level: str = "info", stream: BinaryIO | None = None) -> Logger:
@@ -18,9 +20,8 @@ def build_logger(level: str = "info", stream: BinaryIO | None = None) -> Logger:
         structlog.BytesLogger(stream or sys.stderr.buffer),
         processors=[
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(serializer=_dumps),
+            _render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[level.upper()]
@@ -44,19 +45,22 @@ def log_exchange(logger: Logger, exchange: Exchange) -> None:
         "status": exchange.status,
         "outcome": exchange.outcome,
         "attempts": exchange.attempts,
-        "duration_ms": round(exchange.duration * 1000, 3),
+        "duration_ms": _milliseconds(exchange.duration),
         "first_event_ms": _milliseconds(exchange.first_event),
         "events": exchange.events,
-        "input_tokens": usage and usage.input_tokens,
-        "output_tokens": usage and usage.output_tokens,
-        "credits": usage and usage.credits,
     }
-    logger.info("request", **{k: v for k, v in fields.items() if v not in (None, "")})
+    if usage is not None:
+        fields["input_tokens"] = usage.input_tokens
+        fields["output_tokens"] = usage.output_tokens
+        fields["credits"] = usage.credits
+    logger.info("request", **{k: v for k, v in fields.items() if v is not None and v != ""})
 
 
 def _milliseconds(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds * 1000, 3)
 
 
-def _dumps(value: object, **_: object) -> bytes:
-    return orjson.dumps(value, default=str)
+def _render(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
+    # orjson writes a date itself, for a tenth of what structlog's stamp and renderer cost.
+    line = {"timestamp": datetime.now(UTC), **event}
+    return orjson.dumps(line, default=str, option=orjson.OPT_UTC_Z)

@@ -4,6 +4,9 @@ Labels are bounded: agents, upstreams, tiers and dialects come from the config, 
 from enumerations. A raw path, model, key, user or address is never a label.
 """
 
+from collections.abc import Callable
+from functools import cache
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -18,6 +21,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from gateway import __version__
 from gateway.core.errors import ErrorCode
+from gateway.core.events import Usage
 from gateway.observe.exchange import Exchange
 
 _DURATIONS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900)
@@ -26,6 +30,31 @@ _FIRST_EVENTS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30
 _AUTH_FAILURES = frozenset(
     {ErrorCode.KEY_MISSING, ErrorCode.KEY_INVALID, ErrorCode.KEY_EXPIRED, ErrorCode.FORBIDDEN}
 )
+
+# Counters: the name without `_total`, what it counts, its labels.
+_COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "requests": ("Requests answered, by status.", ("dialect", "agent", "status")),
+    "turns": (
+        "Turns put to an upstream, by how they ended.",
+        ("dialect", "agent", "upstream", "outcome"),
+    ),
+    "events": ("Canonical events received from upstreams.", ("agent", "upstream")),
+    "rate_limit_rejections": ("Requests refused by the gateway's own limits.", ("tier",)),
+    "auth_failures": ("Requests refused for their key, origin or identity.", ("reason",)),
+    "upstream_errors": (
+        "Failed attempts at an upstream, before or in its stream.",
+        ("upstream", "code"),
+    ),
+    "tokens": ("Tokens that upstreams reported.", ("agent", "upstream", "kind")),
+    "credits": (
+        "Credits that upstreams reported or the configuration sets.",
+        ("agent", "upstream"),
+    ),
+    "dropped_parts": (
+        "Events of upstreams that a client's dialect has no words for.",
+        ("dialect", "part"),
+    ),
+}
 
 
 class Metrics:
@@ -40,105 +69,58 @@ class Metrics:
         Info("oc_gateway_build", "The gateway's version.", registry=registry).info(
             {"version": __version__}
         )
-        self._requests = Counter(
-            "oc_gateway_requests",
-            "Requests answered, by status.",
-            ["dialect", "agent", "status"],
-            registry=registry,
-        )
-        self._durations = Histogram(
+        counters = {
+            name: Counter(f"oc_gateway_{name}", text, labels, registry=registry)
+            for name, (text, labels) in _COUNTERS.items()
+        }
+        durations = Histogram(
             "oc_gateway_request_duration_seconds",
             "From a request's arrival to the end of its response.",
             ["dialect", "agent"],
             buckets=_DURATIONS,
             registry=registry,
         )
-        self._first_events = Histogram(
+        first_events = Histogram(
             "oc_gateway_first_event_seconds",
             "From a request's arrival to the upstream's first content.",
             ["agent", "upstream"],
             buckets=_FIRST_EVENTS,
             registry=registry,
         )
-        self._turns = Counter(
-            "oc_gateway_turns",
-            "Turns put to an upstream, by how they ended.",
-            ["dialect", "agent", "upstream", "outcome"],
-            registry=registry,
-        )
-        self._events = Counter(
-            "oc_gateway_events",
-            "Canonical events received from upstreams.",
-            ["agent", "upstream"],
-            registry=registry,
-        )
-        self._active = Gauge(
+        active = Gauge(
             "oc_gateway_active_streams",
             "Streams open to clients now.",
             ["dialect", "agent"],
             registry=registry,
         )
-        self._rate_limited = Counter(
-            "oc_gateway_rate_limit_rejections",
-            "Requests refused by the gateway's own limits.",
-            ["tier"],
-            registry=registry,
-        )
-        self._auth_failures = Counter(
-            "oc_gateway_auth_failures",
-            "Requests refused for their key, origin or identity.",
-            ["reason"],
-            registry=registry,
-        )
-        self._upstream_errors = Counter(
-            "oc_gateway_upstream_errors",
-            "Failed attempts at an upstream, before or in its stream.",
-            ["upstream", "code"],
-            registry=registry,
-        )
-        self._tokens = Counter(
-            "oc_gateway_tokens",
-            "Tokens that upstreams reported.",
-            ["agent", "upstream", "kind"],
-            registry=registry,
-        )
-        self._credits = Counter(
-            "oc_gateway_credits",
-            "Credits that upstreams reported or the configuration sets.",
-            ["agent", "upstream"],
-            registry=registry,
-        )
-        self._dropped = Counter(
-            "oc_gateway_dropped_parts",
-            "Events of upstreams that a client's dialect has no words for.",
-            ["dialect", "part"],
-            registry=registry,
-        )
-        self._label_children()
-
-    def _label_children(self) -> None:
+        # prometheus_client finds a series by its labels under a lock: once each is enough. The
+        # labels are bounded, and so are these.
+        self._count: Callable[..., Counter] = cache(lambda name, *at: counters[name].labels(*at))
+        self._duration: Callable[..., Histogram] = cache(durations.labels)
+        self._first_event: Callable[..., Histogram] = cache(first_events.labels)
+        self._active: Callable[..., Gauge] = cache(active.labels)
         # A series that is there from the start can be alerted on; one that appears with its
         # first failure cannot.
         for code in _AUTH_FAILURES:
-            self._auth_failures.labels(code)
+            self._count("auth_failures", code)
 
     def stream_opened(self, exchange: Exchange) -> None:
-        self._active.labels(exchange.dialect, exchange.agent).inc()
+        self._active(exchange.dialect, exchange.agent).inc()
 
     def stream_closed(self, exchange: Exchange) -> None:
-        self._active.labels(exchange.dialect, exchange.agent).dec()
+        self._active(exchange.dialect, exchange.agent).dec()
 
     def upstream_failed(self, upstream: str, code: ErrorCode) -> None:
-        self._upstream_errors.labels(upstream, code).inc()
+        self._count("upstream_errors", upstream, code).inc()
 
     def observe(self, exchange: Exchange) -> None:
         """Count a finished request."""
-        self._requests.labels(exchange.dialect, exchange.agent, exchange.status).inc()
-        self._durations.labels(exchange.dialect, exchange.agent).observe(exchange.duration)
+        self._count("requests", exchange.dialect, exchange.agent, exchange.status).inc()
+        self._duration(exchange.dialect, exchange.agent).observe(exchange.duration)
         if exchange.outcome in _AUTH_FAILURES:
-            self._auth_failures.labels(exchange.outcome).inc()
+            self._count("auth_failures", exchange.outcome).inc()
         elif exchange.outcome == ErrorCode.RATE_LIMITED:
-            self._rate_limited.labels(exchange.tier).inc()
+            self._count("rate_limit_rejections", exchange.tier).inc()
         if exchange.turn:
             self._observe_turn(exchange)
 
@@ -148,20 +130,19 @@ class Metrics:
 
     def _observe_turn(self, exchange: Exchange) -> None:
         where = exchange.agent, exchange.upstream
-        self._turns.labels(exchange.dialect, *where, exchange.outcome).inc()
-        self._events.labels(*where).inc(exchange.events)
+        self._count("turns", exchange.dialect, *where, exchange.outcome).inc()
+        self._count("events", *where).inc(exchange.events)
         if exchange.first_event is not None:
-            self._first_events.labels(*where).observe(exchange.first_event)
+            self._first_event(*where).observe(exchange.first_event)
         for part, count in exchange.dropped.items():
-            self._dropped.labels(exchange.dialect, part).inc(count)
+            self._count("dropped_parts", exchange.dialect, part).inc(count)
         if exchange.usage is not None:
-            self._observe_usage(exchange)
+            self._observe_usage(where, exchange.usage)
 
-    def _observe_usage(self, exchange: Exchange) -> None:
-        usage, where = exchange.usage, (exchange.agent, exchange.upstream)
-        assert usage is not None
-        for kind, count in (("input", usage.input_tokens), ("output", usage.output_tokens)):
-            if count is not None:
-                self._tokens.labels(*where, kind).inc(count)
+    def _observe_usage(self, where: tuple[str, str], usage: Usage) -> None:
+        if usage.input_tokens is not None:
+            self._count("tokens", *where, "input").inc(usage.input_tokens)
+        if usage.output_tokens is not None:
+            self._count("tokens", *where, "output").inc(usage.output_tokens)
         if usage.credits is not None:
-            self._credits.labels(*where).inc(usage.credits)
+            self._count("credits", *where).inc(usage.credits)

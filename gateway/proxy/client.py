@@ -88,33 +88,34 @@ class Client:
                 ErrorCode.UNAVAILABLE, "all connections to the upstream are in use", retry_after=1.0
             )
         self._open += 1
-        connected = False
+        # From the moment the transport is there, it is the connection that says when it is gone:
+        # also where the turn is cancelled before it gets it.
+        connection = Connection(self._take_back, self._forget)
         try:
             async with asyncio.timeout(self._connect_timeout):
-                connection = await self._dial()
-            connected = True
+                await self._dial(connection)
             return connection
         except TimeoutError as exc:
             raise GatewayError(
                 ErrorCode.CONNECT_TIMEOUT, "connecting to the upstream took too long"
             ) from exc
-        except (OSError, ssl.SSLError) as exc:
+        except (OSError, UnicodeError) as exc:  # the latter: a name that no host can have
             raise GatewayError(
                 ErrorCode.UPSTREAM_UNREACHABLE, "the upstream cannot be reached"
             ) from exc
         finally:
-            if not connected:
+            if not connection.made:
                 self._open -= 1
 
-    async def _dial(self) -> Connection:
+    async def _dial(self, connection: Connection) -> None:
         loop = asyncio.get_running_loop()
         sock = await start_connection(
             await self._resolve(), happy_eyeballs_delay=_HAPPY_EYEBALLS_DELAY, loop=loop
         )
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            _, connection = await loop.create_connection(
-                lambda: Connection(self._take_back, self._forget),
+            await loop.create_connection(
+                lambda: connection,
                 sock=sock,
                 ssl=self._tls,
                 server_hostname=self._host if self._tls else None,
@@ -122,7 +123,6 @@ class Client:
         except BaseException:
             sock.close()
             raise
-        return connection
 
     async def _resolve(self) -> list[_AddrInfo]:
         known = self._addresses.get(self._host)

@@ -31,7 +31,7 @@ class Connection(asyncio.Protocol):
         self, on_free: Callable[["Connection"], None], on_lost: Callable[["Connection"], None]
     ) -> None:
         self.idle_since = 0.0
-        self.lost = False
+        self.made = False
         self._on_free = on_free
         self._on_lost = on_lost
         self._answer: RemoteAnswer | None = None
@@ -55,6 +55,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+        self.made = True
 
     def data_received(self, data: bytes) -> None:
         if self._answer is None:
@@ -63,7 +64,6 @@ class Connection(asyncio.Protocol):
             self._answer.received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.lost = True
         if self._answer is not None:
             self._answer.disconnected()
         self._on_lost(self)
@@ -116,6 +116,11 @@ class RemoteAnswer:
         self._sink = None
         self._free()
 
+    def fail(self, error: GatewayError) -> None:
+        """End it with this error, unless it has ended."""
+        self._note(error)
+        self._flush()
+
     # The connection's calls.
 
     def received(self, data: bytes) -> None:
@@ -123,13 +128,19 @@ class RemoteAnswer:
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._fail(ErrorCode.UPSTREAM_MALFORMED, "the upstream broke the rules of HTTP")
+            self._note(
+                GatewayError(ErrorCode.UPSTREAM_MALFORMED, "the upstream broke the rules of HTTP")
+            )
         if not self.head.done():
             self._head_left -= len(data)
             if self._head_left < 0:
-                self._fail(ErrorCode.UPSTREAM_MALFORMED, "the upstream's headers do not end")
+                self._note(
+                    GatewayError(ErrorCode.UPSTREAM_MALFORMED, "the upstream's headers do not end")
+                )
         if self._left < 0:
-            self._fail(ErrorCode.UPSTREAM_OVERSIZED, "the upstream's answer is too large")
+            self._note(
+                GatewayError(ErrorCode.UPSTREAM_OVERSIZED, "the upstream's answer is too large")
+            )
         self._flush()
 
     def disconnected(self) -> None:
@@ -137,7 +148,11 @@ class RemoteAnswer:
             if self.head.done() and self._ends_with_connection():
                 self._complete = True
             else:
-                self._fail(ErrorCode.UPSTREAM_TRUNCATED, "the upstream closed the connection early")
+                self._note(
+                    GatewayError(
+                        ErrorCode.UPSTREAM_TRUNCATED, "the upstream closed the connection early"
+                    )
+                )
         self._reusable = False
         self._flush()
 
@@ -169,12 +184,12 @@ class RemoteAnswer:
     def _ends_with_connection(self) -> bool:
         return "content-length" not in self.headers and "transfer-encoding" not in self.headers
 
-    def _fail(self, code: ErrorCode, message: str) -> None:
+    def _note(self, error: GatewayError) -> None:
         if self._error is None and not self._complete:
-            self._error = GatewayError(code, message)
+            self._error = error
             self._reusable = False
         if not self.head.done():
-            self.head.set_exception(GatewayError(code, message))
+            self.head.set_exception(error)
 
     def _flush(self) -> None:
         """Hand over what has arrived: one call of the sink per read."""

@@ -4,7 +4,7 @@ Sources: openai-python's types, and the servers' own documentation and issues fo
 differently; each difference is a transcript in `tests/golden/openai/`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable
 from typing import ClassVar
 
 from gateway.core.codec import Target, UpstreamKind, UpstreamRequest
@@ -40,6 +40,8 @@ _FINISH_REASONS: dict[str, FinishReason] = {
 # OpenRouter's and DeepSeek's words for an answer that broke off.
 _BROKEN_OFF = frozenset({"error", "insufficient_system_resource"})
 
+_BESIDE = frozenset({"x_groq", "search_results", "citations"})
+
 
 class OpenAIReader:
     """What one chunk means.
@@ -65,9 +67,7 @@ class OpenAIReader:
         if chunk.get("error") or chunk.get("error_type"):
             return [failure(chunk)]
         events = self._chunk(chunk, "delta")
-        if self._broken_off:
-            events.append(failed(ErrorCode.UPSTREAM_FAILED))
-        elif chunk.get("type") == "end_of_stream":  # Perplexity's last chunk
+        if not self._broken_off and chunk.get("type") == "end_of_stream":  # Perplexity's last chunk
             events += self._finish(self._reason or FinishReason.OTHER)
         return events
 
@@ -79,7 +79,7 @@ class OpenAIReader:
             return [failed(ErrorCode.UPSTREAM_MALFORMED)]
         events = self._chunk(answer, "message")
         if self._broken_off:
-            return [*events, failed(ErrorCode.UPSTREAM_FAILED)]
+            return events
         return events + self._finish(self._reason or FinishReason.OTHER)
 
     def end(self) -> list[Event]:
@@ -87,20 +87,26 @@ class OpenAIReader:
 
     def _chunk(self, chunk: dict[str, Json], part: str) -> list[Event]:
         events: list[Event] = []
-        choices = chunk.get("choices")
-        if isinstance(choices, list):
-            for choice in choices:
-                if isinstance(choice, dict) and not choice.get("index"):
-                    events += self._choice(choice, part)
-        usage = chunk.get("usage")
-        if usage is not None:
-            self._count(usage)
-        elif "x_groq" in chunk:
-            self._count(json.mapping(chunk["x_groq"]).get("usage"))
-        # Perplexity's stand beside the choices, again in every chunk; the results have titles.
+        for choice in json.array(chunk.get("choices")):
+            if isinstance(choice, dict) and not choice.get("index"):
+                events += self._choice(choice, part)
+        if chunk.get("usage") is not None:
+            self._count(chunk["usage"])
+        # Nearly every chunk is a piece of text and nothing more.
+        if not chunk.keys().isdisjoint(_BESIDE):
+            events += self._beside(chunk)
+        if self._broken_off:
+            events.append(failed(ErrorCode.UPSTREAM_FAILED))
+        return events
+
+    def _beside(self, chunk: dict[str, Json]) -> list[Event]:
+        """What some servers put beside the choices."""
+        if chunk.get("usage") is None:
+            self._count(json.mapping(chunk.get("x_groq")).get("usage"))
+        # Perplexity's stand in every chunk again; the results have titles.
+        events: list[Event] = []
         for key in ("search_results", "citations"):
-            if key in chunk:
-                events += self._sources.read(chunk[key])
+            events += self._sources.read(chunk.get(key))
         return events
 
     def _choice(self, choice: dict[str, Json], part: str) -> list[Event]:
@@ -109,10 +115,10 @@ class OpenAIReader:
             delta = json.mapping(choice.get("message"))
         events: list[Event] = []
         for key in delta:
-            if read := self._parts.get(key):
-                events += read(self, delta)
+            if key in self._parts:
+                events += self._parts[key](self, delta)
         reason = choice.get("finish_reason")
-        if isinstance(reason, str) and reason:
+        if reason and isinstance(reason, str):
             self._broken_off = self._broken_off or reason in _BROKEN_OFF
             self._reason = _FINISH_REASONS.get(reason, FinishReason.OTHER)
         return events
@@ -214,7 +220,7 @@ def _request(target: Target, prompt: Prompt) -> UpstreamRequest:
     body: dict[str, Json] = {
         **target.params,
         "model": prompt.model or target.model,
-        "messages": [_message(message) for message in prompt.messages],
+        "messages": _messages(prompt.messages),
         "stream": prompt.stream,
     }
     if prompt.stream:
@@ -226,11 +232,19 @@ def _request(target: Target, prompt: Prompt) -> UpstreamRequest:
     return UpstreamRequest("/chat/completions", json.dumps(body))
 
 
-def _message(message: Message) -> dict[str, Json]:
+def _messages(messages: Iterable[Message]) -> list[Json]:
+    """A call that was never answered is left out: servers refuse a history that has one."""
+    messages = tuple(messages)
+    answered = {message.call_id for message in messages if message.role is Role.TOOL}
+    return [_message(message, answered) for message in messages]
+
+
+def _message(message: Message, answered: Container[str | None]) -> dict[str, Json]:
     written: dict[str, Json] = {"role": message.role.value, "content": message.text}
-    if message.tool_calls:
+    calls: list[Json] = [_call(call) for call in message.tool_calls if call.call_id in answered]
+    if calls:
         written["content"] = message.text or None
-        written["tool_calls"] = [_call(call) for call in message.tool_calls]
+        written["tool_calls"] = calls
     if message.role is Role.TOOL:
         written["tool_call_id"] = message.call_id
     return written

@@ -35,18 +35,17 @@ class InvalidJson(ValueError):
 
 def loads(data: bytes) -> Json:
     """The value; what no UTF-8 can hold becomes U+FFFD. Raises `InvalidJson`."""
-    value = _parsed(data)
+    try:
+        value: Json = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        value = _loads_mended(data)
     # Most events are too short to be deep: each level takes two brackets.
     if len(data) > 2 * MAX_DEPTH and data.count(b"[") + data.count(b"{") > MAX_DEPTH:
         _check_depth(value)
     return value
 
 
-def _parsed(data: bytes) -> Json:
-    try:
-        return orjson.loads(data)  # type: ignore[no-any-return]
-    except orjson.JSONDecodeError:
-        pass
+def _loads_mended(data: bytes) -> Json:
     try:
         return orjson.loads(_mended(data))  # type: ignore[no-any-return]
     except orjson.JSONDecodeError as exc:

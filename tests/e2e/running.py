@@ -3,7 +3,8 @@
 import asyncio
 import hashlib
 import io
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -17,6 +18,13 @@ from gateway.wire.sse import Parser
 
 KEY = "oc_test_e2e_0123456789abcdefghijklmnopqrstuvwxyz"
 KEY_HASH = "sha256:" + hashlib.sha256(KEY.encode()).hexdigest()
+
+
+async def eventually(check: Callable[[], bool], timeout: float = 2.0) -> None:
+    """Wait for what has no event to wait for."""
+    async with asyncio.timeout(timeout):
+        while not check():  # noqa: ASYNC110 - the gateway's state has no events
+            await asyncio.sleep(0.002)
 
 
 @dataclass(slots=True)
@@ -40,9 +48,13 @@ class Answered:
     def frames(self) -> list[tuple[str, Json]]:
         """The stream's events; data that is `[DONE]` as that string."""
         parser = Parser()
-        frames = parser.feed(self.body)
+        read = parser.feed(self.body)
         assert not parser.eof(), "a stream ends with a blank line"
-        return [(n, "[DONE]" if d == b"[DONE]" else json.loads(d)) for n, d in frames]
+        frames = [(n, "[DONE]" if d == b"[DONE]" else json.loads(d)) for n, d in read]
+        if all(name == "message" for name, _ in frames):
+            values = [value for _, value in frames if value != "[DONE]"]
+            assert as_the_guide_reads(self.body) == values, "v2's clients read something else"
+        return frames
 
     @property
     def text(self) -> str:
@@ -52,6 +64,19 @@ class Answered:
             for name, data in self.frames
             if name == "token" or json.mapping(data).get("type") == "text-delta"
         )
+
+
+def as_the_guide_reads(body: bytes) -> list[Json]:
+    """A v2 stream as Bookbag's guide has clients read it: split on newlines, strip `data: `, stop
+    at `[DONE]`, JSON-parse the rest."""
+    values: list[Json] = []
+    # splitlines(), as some clients do, sees more line ends than there are.
+    for line in filter(None, body.decode().splitlines()):
+        data = line.removeprefix("data: ")
+        if data == "[DONE]":
+            break
+        values.append(json.loads(data.encode()))
+    return values
 
 
 @dataclass(slots=True)
@@ -107,21 +132,56 @@ class Running:
         rows = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
         return {series: float(value) for series, value in rows}
 
+    async def counted(self, name: str, label: str) -> dict[str, float]:
+        """A metric's values by one label, zeros left out."""
+        counts: dict[str, float] = {}
+        for series, value in (await self.metrics()).items():
+            if series.startswith(name + "{") and value:
+                found = re.search(label + r'="([^"]*)"', series)
+                assert found is not None
+                counts[found[1]] = counts.get(found[1], 0) + value
+        return counts
+
+    async def outcomes(self) -> dict[str, float]:
+        """How turns ended."""
+        return await self.counted("oc_gateway_turns_total", "outcome")
+
+    async def upstream_errors(self) -> dict[str, float]:
+        """Failed attempts, by code."""
+        return await self.counted("oc_gateway_upstream_errors_total", "code")
+
+    @property
+    def in_use(self) -> int:
+        """Connections to upstreams that a turn holds."""
+        clients = self.gateway.snapshot.clients.values()
+        return sum(client.open_connections - client.idle_connections for client in clients)
+
+    async def settled(self, timeout: float = 2.0) -> None:
+        """Wait until no turn is open: no slot is taken and no connection in use."""
+        await eventually(lambda: not self.gateway.limiter.busy and not self.in_use, timeout)
+        assert not await self.counted("oc_gateway_active_streams", "agent")
+
     def log_lines(self) -> list[dict[str, Json]]:
         return [json.mapping(json.loads(line)) for line in self.log.getvalue().splitlines()]
 
     @asynccontextmanager
     async def raw(
-        self, path: str, body: Json, key: str | None = KEY, version: str = "1.1"
+        self,
+        path: str,
+        body: Json,
+        key: str | None = KEY,
+        version: str = "1.1",
+        **headers: str,
     ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
         """A client on a bare socket, its request sent; it is cut when the block ends."""
         data = json.dumps(body)
         parts = urlsplit(self.url)
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        more = "".join(f"{k.replace('_', '-')}: {v}\r\n" for k, v in headers.items())
         authorization = f"Authorization: Bearer {key}\r\n" if key else ""
         writer.write(
             f"POST {path} HTTP/{version}\r\nHost: test\r\nContent-Type: application/json\r\n"
-            f"{authorization}Content-Length: {len(data)}\r\n\r\n".encode()
+            f"{authorization}{more}Content-Length: {len(data)}\r\n\r\n".encode()
             + data
         )
         try:
@@ -139,24 +199,33 @@ def config(
     agent: str = "",
     tier: str = 'requests = "1000/1s"',
     more: str = "",
+    server: str = "",
+    second: str | None = None,
 ) -> str:
-    """A config with one upstream, one agent (1, "Support") and one key."""
+    """A config with one upstream, one agent (1, "Support") and one key; an upstream that is built
+    in has no URL. `second` is the URL of another one, which the agent falls back to."""
+    fallback = ""
+    if second is not None:
+        fallback = f', {{ upstream = "second", {target} }}'
+        more += f'\n[upstreams.second]\nkind = "{kind}"\nbase_url = "{second}"\n{upstream}'
+    address = f'base_url = "{upstream_url}"' if upstream_url else ""
     return f"""
 [server]
 port = 0
+{server}
 [admin]
 port = 0
 [limits.tiers.standard]
 {tier}
 [upstreams.main]
 kind = "{kind}"
-base_url = "{upstream_url}"
+{address}
 {upstream}
 [[agents]]
 id = 1
 workspace = "acme"
 name = "Support"
-targets = [ {{ upstream = "main", {target} }} ]
+targets = [ {{ {", ".join(filter(None, ['upstream = "main"', target]))} }}{fallback} ]
 {agent}
 [[keys]]
 id = "e2e"

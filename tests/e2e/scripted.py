@@ -2,6 +2,9 @@
 
 import asyncio
 import contextlib
+import socket
+import ssl
+import struct
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Self
@@ -66,7 +69,7 @@ END = b"0\r\n\r\n"
 
 def sse(*data: bytes | Json, done: bool = True) -> list[Step]:
     """A whole stream: each value is one event, bytes as they stand and others as JSON data."""
-    events = [d if isinstance(d, bytes) else b"data: " + json.dumps(d) + b"\n\n" for d in data]
+    events = [d if isinstance(d, bytes) else event(d) for d in data]
     if done:
         events.append(b"data: [DONE]\n\n")
     return [head(), *(chunk(event) for event in events), END]
@@ -87,6 +90,16 @@ def finish(reason: str = "stop") -> Json:
     return {"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}
 
 
+def event(data: Json) -> bytes:
+    """One event."""
+    return b"data: " + json.dumps(data) + b"\n\n"
+
+
+def said(*words: str) -> list[Step]:
+    """The beginning of a stream."""
+    return [head(), *(chunk(event(delta(word))) for word in words)]
+
+
 def openai_text(*words: str) -> list[Step]:
     """A complete OpenAI stream."""
     usage: Json = {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": len(words)}}
@@ -102,6 +115,10 @@ class ScriptedUpstream:
     open: int = 0
     """Connections open now."""
     accepted: int = 0
+    sent: int = 0
+    """Bytes that its sockets have taken."""
+    host: str = "127.0.0.1"
+    tls: ssl.SSLContext | None = None
 
     def __post_init__(self) -> None:
         self._changed = asyncio.Condition()
@@ -115,7 +132,8 @@ class ScriptedUpstream:
     @property
     def url(self) -> str:
         host, port = self._server.sockets[0].getsockname()[:2]
-        return f"http://{host}:{port}"
+        host = f"[{host}]" if ":" in host else host
+        return f"{'https' if self.tls else 'http'}://{host}:{port}"
 
     async def until_requests(self, count: int, timeout: float = 5.0) -> None:
         """Wait until so many requests have come."""
@@ -128,7 +146,9 @@ class ScriptedUpstream:
             await self._changed.wait_for(lambda: self.open == count)
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=1 << 24)
+        self._server = await asyncio.start_server(
+            self._accept, self.host, 0, limit=1 << 24, ssl=self.tls
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -170,13 +190,14 @@ class ScriptedUpstream:
         if isinstance(step, bytes):
             writer.write(step)
             await writer.drain()
+            self.sent += len(step)
         elif isinstance(step, Wait):
             await _either(step.event.wait(), _gone(reader))
         elif step is Hang:
             await _gone(reader)
             return False
         elif step is Reset:
-            writer.transport.abort()
+            _reset(writer)
             return False
         elif step is Close:
             return False
@@ -187,6 +208,13 @@ class ScriptedUpstream:
         self.accepted += by > 0
         async with self._changed:
             self._changed.notify_all()
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """Close with RST: that is what a linger of no time does."""
+    sock = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
 
 
 async def _gone(reader: asyncio.StreamReader) -> None:
