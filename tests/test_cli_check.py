@@ -117,7 +117,8 @@ def test_a_transcript_that_is_no_use(file: Path, capsys: pytest.CaptureFixture[s
 
     assert main(["check", str(file)]) == 2
 
-    assert "upstreams.recorded.file: the transcript 'nope.jsonl'" in capsys.readouterr().err
+    problem = "upstreams.recorded.file: the transcript 'nope.jsonl' is no use"
+    assert capsys.readouterr().err == f"{file}: {problem}: no such file or directory\n"
 
 
 def test_the_file_from_the_environment(

@@ -144,7 +144,7 @@ def test_credentials_are_no_headers(name: str) -> None:
     [
         "Connection",
         "keep-alive",
-        "TE",
+        "te",  # codespell:ignore te
         "Trailer",
         "Transfer-Encoding",
         "Upgrade",

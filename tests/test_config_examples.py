@@ -24,8 +24,8 @@ ENVIRON = {
     "SUPPORT_IDENTITY_SECRET": "e",
 }
 
-# Configuration that is switched off has no space after its "#".
-_SWITCHED_OFF = re.compile(r"^#(?=[\[\]a-z}]|  )", re.MULTILINE)
+# Configuration that is switched off has no space after its "#", but where a list goes on.
+_SWITCHED_OFF = re.compile(r"^#(?=[\[\]a-z]|  \{)", re.MULTILINE)
 
 
 def test_the_demo_needs_nothing() -> None:

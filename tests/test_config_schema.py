@@ -42,7 +42,8 @@ def test_every_table_is_closed_and_described() -> None:
         assert table["title"]
         assert table["description"]
         for name, field in mapping(table["properties"]).items():
-            assert mapping(field).get("description"), f"{table['title']}.{name}"
+            # A reference whose words are the table's own leaves them to it.
+            assert mapping(field).keys() & {"description", "$ref"}, f"{table['title']}.{name}"
 
 
 def test_toml_has_no_null() -> None:

@@ -44,15 +44,18 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit code 1 if a turn failed."""
+    """Exit code 1 if a turn failed, 2 if the gateway's address or the key cannot be one."""
     session = _Session(args.url, args.agent, args.conversation, args.user)
     failed = False
     for message in [args.message] if args.message else _lines():
         try:
-            failed = not session.say(message)
+            failed = not session.say(message) or failed
         except (OSError, http.client.HTTPException) as exc:
             print(f"no answer from {args.url}: {exc}", file=sys.stderr)
             return 1
+        except ValueError:  # whose text would show the key
+            print("check --url and OC_KEY: they cannot be sent as they are", file=sys.stderr)
+            return 2
     if session.conversation:
         print(f"[conversation {session.conversation}]", file=sys.stderr)
     return 1 if failed else 0

@@ -45,10 +45,11 @@ def run(args: argparse.Namespace) -> int:
         return _print_schema()
     from gateway.config.load import ConfigError
 
+    path = args.file or default_config()
     try:
-        return _check(args.file or default_config(), args.routes)
-    except ConfigError as exc:
-        print(exc, file=sys.stderr)
+        return _check(path, args.routes)
+    except ConfigError as exc:  # also of what the file refers to: it is this file that is told of
+        print(ConfigError(path, exc.problems), file=sys.stderr)
         return 2
 
 

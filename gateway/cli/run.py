@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gateway.app import Gateway
-    from gateway.config.model import Config
+    from gateway.config.model import Config, Key
 
 # The key of the gateway.toml that comes with the gateway. Whoever keeps its hash in their own file
 # has a public key, so `run` says so.
@@ -30,7 +30,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     add_config(parser)
     parser.add_argument("--host", help="address to listen on, instead of [server] host")
-    parser.add_argument("--port", type=int, help="port, instead of [server] port; 0: any free one")
+    parser.add_argument(
+        "--port", type=_port, help="port, instead of [server] port; 0: any free one"
+    )
     parser.add_argument(
         "--log-level", choices=("debug", "info", "warning", "error"), default="info"
     )
@@ -48,6 +50,13 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
+    return port
+
+
 def default_config() -> Path:
     return Path(os.environ.get("OC_GATEWAY_CONFIG") or "gateway.toml")
 
@@ -61,8 +70,11 @@ def run(args: argparse.Namespace) -> int:
     try:
         config = _with_options(load(args.config), args)
         gateway = Gateway(config, args.config.parent, build_logger(args.log_level))
-    except (ConfigError, ValueError) as exc:
-        print(exc, file=sys.stderr)
+    except ConfigError as exc:  # also of what the file refers to: it is this file that is told of
+        print(ConfigError(args.config, exc.problems), file=sys.stderr)
+        return 2
+    except ValueError as exc:
+        print(f"{args.config}: {exc}", file=sys.stderr)
         return 2
     return _serve(gateway)
 
@@ -107,6 +119,7 @@ def greeting(gateway: "Gateway") -> str:
     """What is printed at the start: addresses, agents, and a line to try it with."""
     from gateway.config.routes import routing_table
 
+    demo = _demo(gateway.config) is not None
     return "\n".join(
         [
             f"oc-gateway listens on {gateway.public.url}",
@@ -116,16 +129,21 @@ def greeting(gateway: "Gateway") -> str:
             "",
             "try it:",
             f"  {_curl(gateway)}",
+            *([f"\nthe key {DEMO_KEY} is public: remove it before others reach this port"] * demo),
             "",
         ]
     )
 
 
-def _curl(gateway: "Gateway") -> str:
+def _demo(config: "Config") -> "Key | None":
     from gateway.auth.mint import key_hash
 
+    return next((key for key in config.keys if key.hash == key_hash(DEMO_KEY)), None)
+
+
+def _curl(gateway: "Gateway") -> str:
     config = gateway.config
-    demo = next((key for key in config.keys if key.hash == key_hash(DEMO_KEY)), None)
+    demo = _demo(config)
     key = DEMO_KEY if demo else "$OC_KEY"
     agent = next(
         (

@@ -44,7 +44,12 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit code 1 if the upstream's turn failed."""
+    """Exit code 1 if the upstream's turn failed, 2 if the dialect has no such answer."""
+    from gateway.dialects import DIALECTS
+
+    if args.whole and DIALECTS[args.dialect].reply is None:
+        print(f"{args.dialect} only streams: leave out --whole", file=sys.stderr)
+        return 2
     return translate(args, cast("BufferedReader", sys.stdin.buffer), sys.stdout.buffer)
 
 
@@ -80,6 +85,5 @@ def _whole(dialect: "Dialect", turn: "Turn", reply: "Reply") -> bytes:
 
     if reply.failure is not None:
         return dialect.error(GatewayError(reply.failure.code, reply.failure.message)).body
-    if dialect.reply is None:
-        raise SystemExit(f"{dialect.name} only streams: leave out --whole")
+    assert dialect.reply is not None, "asked before anything was read"
     return dialect.reply(turn, reply.folded())

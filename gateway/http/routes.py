@@ -3,7 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from gateway.core.codec import Dialect
 from gateway.http.middleware import EXCHANGE, Outermost
@@ -24,7 +24,7 @@ def build_public(pipeline: Pipeline, outermost: Outermost, max_body: int) -> web
 
     app = web.Application(middlewares=[middleware], client_max_size=max_body)
     for path, dialect in CHAT_PATHS.items():
-        app.router.add_post(path, _chat(pipeline, dialect))
+        app.router.add_post(path, _chat(pipeline, dialect), expect_handler=_expect)
     app.router.add_get(HEALTH_PATH, _health)
     return app
 
@@ -37,6 +37,15 @@ def _chat(
         return await pipeline.chat(request, dialect, agent, request[EXCHANGE])
 
     return chat
+
+
+async def _expect(request: web.Request) -> None:
+    # RFC 9110, section 10.1.1: any other expectation may be ignored. aiohttp would refuse it past
+    # our middleware, in no dialect's words.
+    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        # It is no part of the response, whose head is still to come.
+        request.writer.output_size = 0
 
 
 async def _health(_request: web.Request) -> web.Response:

@@ -2,6 +2,8 @@
 
 import logging
 import sys
+import traceback
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import BinaryIO
 
@@ -20,7 +22,7 @@ def build_logger(level: str = "info", stream: BinaryIO | None = None) -> Logger:
         structlog.BytesLogger(stream or sys.stderr.buffer),
         processors=[
             structlog.processors.add_log_level,
-            structlog.processors.format_exc_info,
+            _locate_exception,
             _render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(
@@ -54,6 +56,30 @@ def log_exchange(logger: Logger, exchange: Exchange) -> None:
         fields["output_tokens"] = usage.output_tokens
         fields["credits"] = usage.credits
     logger.info("request", **{k: v for k, v in fields.items() if v is not None and v != ""})
+
+
+def _locate_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """The types of an exception and its causes, and where each was raised. What they say is left
+    out: a `KeyError` says the key, and that may be a caller's text or a credential."""
+    given = event.pop("exc_info", None)
+    exc = given if isinstance(given, BaseException) else sys.exc_info()[1] if given else None
+    if exc is not None:
+        event["exception"] = "".join(_places(exc))
+    return event
+
+
+def _places(exc: BaseException) -> Iterator[str]:
+    for link in _chain(exc):
+        yield from traceback.format_tb(link.__traceback__)
+        yield f"{type(link).__module__}.{type(link).__qualname__}\n"
+
+
+def _chain(exc: BaseException) -> list[BaseException]:
+    """The exception behind what led to it."""
+    chain = [exc]
+    while (link := chain[-1].__cause__ or chain[-1].__context__) and link not in chain:
+        chain.append(link)
+    return chain[::-1]
 
 
 def _milliseconds(seconds: float | None) -> float | None:

@@ -42,7 +42,8 @@ class Attempts:
         for target in route.targets:
             exchange.upstream = target.target.upstream
             exchange.attempts += 1
-            theirs = replace(prompt, conversation_id=opened.upstream_ids.get(state_key(target)))
+            known = opened.upstream_ids.get(state_key(target))
+            theirs = replace(prompt, conversation_id=known) if known else prompt
             try:
                 return await self._open(snapshot, target, theirs, exchange.request_id)
             except GatewayError as exc:

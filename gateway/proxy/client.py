@@ -40,14 +40,14 @@ class Client:
         self._max_answer = upstream.max_answer
         self._max_connections = upstream.max_connections
         self._idle: list[Connection] = []
-        self._open = 0
+        self._open: set[Connection] = set()
         self._sweeper: asyncio.TimerHandle | None = None
         self._addresses: TTLCache[str, list[_AddrInfo]] = TTLCache(1, _DNS_TTL)
 
     @property
     def open_connections(self) -> int:
         """In use or idle."""
-        return self._open
+        return len(self._open)
 
     @property
     def idle_connections(self) -> int:
@@ -83,17 +83,17 @@ class Client:
         return None
 
     async def _connect(self) -> Connection:
-        if self._open >= self._max_connections:
+        if len(self._open) >= self._max_connections:
             raise GatewayError(
                 ErrorCode.UNAVAILABLE, "all connections to the upstream are in use", retry_after=1.0
             )
-        self._open += 1
-        # From the moment the transport is there, it is the connection that says when it is gone:
-        # also where the turn is cancelled before it gets it.
         connection = Connection(self._take_back, self._forget)
+        self._open.add(connection)
+        connected = False
         try:
             async with asyncio.timeout(self._connect_timeout):
                 await self._dial(connection)
+            connected = True
             return connection
         except TimeoutError as exc:
             raise GatewayError(
@@ -104,8 +104,9 @@ class Client:
                 ErrorCode.UPSTREAM_UNREACHABLE, "the upstream cannot be reached"
             ) from exc
         finally:
-            if not connection.made:
-                self._open -= 1
+            if not connected:
+                # Cancelled just as it was made, asyncio calls connection_lost and uvloop does not.
+                self._forget(connection)
 
     async def _dial(self, connection: Connection) -> None:
         loop = asyncio.get_running_loop()
@@ -140,7 +141,7 @@ class Client:
             self._sweeper = loop.call_later(self._keepalive, self._sweep)
 
     def _forget(self, connection: Connection) -> None:
-        self._open -= 1
+        self._open.discard(connection)
         with contextlib.suppress(ValueError):
             self._idle.remove(connection)
 

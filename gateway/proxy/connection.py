@@ -31,7 +31,6 @@ class Connection(asyncio.Protocol):
         self, on_free: Callable[["Connection"], None], on_lost: Callable[["Connection"], None]
     ) -> None:
         self.idle_since = 0.0
-        self.made = False
         self._on_free = on_free
         self._on_lost = on_lost
         self._answer: RemoteAnswer | None = None
@@ -55,7 +54,6 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
-        self.made = True
 
     def data_received(self, data: bytes) -> None:
         if self._answer is None:
@@ -79,6 +77,7 @@ class RemoteAnswer:
         self._connection: Connection | None = connection
         self._parser = httptools.HttpResponseParser(self)
         self._left = max_answer
+        self._in_head = True
         self._head_left = MAX_HEAD
         self._body: list[bytes] = []
         self._sink: Sink | None = None
@@ -131,12 +130,8 @@ class RemoteAnswer:
             self._note(
                 GatewayError(ErrorCode.UPSTREAM_MALFORMED, "the upstream broke the rules of HTTP")
             )
-        if not self.head.done():
-            self._head_left -= len(data)
-            if self._head_left < 0:
-                self._note(
-                    GatewayError(ErrorCode.UPSTREAM_MALFORMED, "the upstream's headers do not end")
-                )
+        if self._in_head:
+            self._check_head(len(data))
         if self._left < 0:
             self._note(
                 GatewayError(ErrorCode.UPSTREAM_OVERSIZED, "the upstream's answer is too large")
@@ -159,9 +154,13 @@ class RemoteAnswer:
     # httptools' callbacks.
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self.head.done():
+            return  # of the trailer, or of an answer to nothing
         self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
+        if self._complete:
+            return
         self.status = self._parser.get_status_code()
         if self.status < 200:
             self.headers.clear()  # an interim answer: the real one follows
@@ -171,7 +170,8 @@ class RemoteAnswer:
             self.head.set_result(None)
 
     def on_body(self, data: bytes) -> None:
-        self._body.append(data)
+        if not self._complete:
+            self._body.append(data)
 
     def on_message_complete(self) -> None:
         if self.status >= 200:
@@ -181,13 +181,21 @@ class RemoteAnswer:
 
     # Inside.
 
+    def _check_head(self, size: int) -> None:
+        self._in_head = not self.head.done()
+        self._head_left -= size
+        if self._in_head and self._head_left < 0:
+            self._note(
+                GatewayError(ErrorCode.UPSTREAM_MALFORMED, "the upstream's headers do not end")
+            )
+
     def _ends_with_connection(self) -> bool:
         return "content-length" not in self.headers and "transfer-encoding" not in self.headers
 
     def _note(self, error: GatewayError) -> None:
+        self._reusable = False
         if self._error is None and not self._complete:
             self._error = error
-            self._reusable = False
         if not self.head.done():
             self.head.set_exception(error)
 
@@ -198,8 +206,7 @@ class RemoteAnswer:
             self._end_release()
             return
         if self._body:
-            data = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-            self._body.clear()
+            data, self._body = b"".join(self._body), []
             if self._decompressor is None:
                 sink.data(data)
             else:

@@ -57,6 +57,7 @@ class ClientStream:
         if writer is None or transport is None:
             raise ConnectionResetError("the client has gone")
         self._writer, self._transport = writer, transport
+        self._protocol = self._request.protocol
         frames = first()
         if frames:
             # aiohttp holds the head back to send it with this, before anything suspends.
@@ -67,7 +68,7 @@ class ClientStream:
     def write(self, data: bytes) -> bool:
         """Send frames now; whether the client is behind and the upstream should wait."""
         self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
-        return self._request.protocol.writing_paused
+        return self._protocol.writing_paused
 
     async def drain(self) -> None:
         """Wait until the client has caught up. Raises `ClientStalled`."""

@@ -67,7 +67,8 @@ class Relay:
         self._started = started
         self._last_read = started
         self._held: list[Event] = []
-        self._encode: Callable[[Event], bytes] | None = None
+        self._encode: Callable[[Event], bytes]
+        self._write: Callable[[bytes], bool] | None = None
         self._downstream: Downstream | None = None
         self._behind = False
         self._wake: asyncio.Future[None] = self._loop.create_future()
@@ -97,7 +98,7 @@ class Relay:
 
     def begin(self, encode: Callable[[Event], bytes], downstream: Downstream) -> bytes:
         """The frames of what has come so far; what comes from now on goes to `downstream`."""
-        self._encode, self._downstream = encode, downstream
+        self._encode, self._write, self._downstream = encode, downstream.write, downstream
         held, self._held = self._held, []
         return b"".join([encode(event) for event in held])
 
@@ -134,7 +135,10 @@ class Relay:
             self._break(exc)
 
     def eof(self, error: GatewayError | None) -> None:
-        self._end(error)
+        try:
+            self._end(error)
+        except Exception as exc:
+            self._break(exc)
 
     # Inside.
 
@@ -147,14 +151,13 @@ class Relay:
         if isinstance(last, (Finish, Failure)):
             self.terminal = last
             events.pop()
-        if self._encode is None:
+            self._wake_up()
+        if self._write is None:
             self._hold(events)
         else:
             out = b"".join(map(self._encode, events))
-            if out and self._downstream is not None and self._downstream.write(out):
+            if out and self._write(out):
                 self._fall_behind()
-        if self.terminal is not None:
-            self._wake_up()
 
     def _hold(self, events: list[Event]) -> None:
         """The client's stream is not open yet."""
@@ -175,7 +178,7 @@ class Relay:
 
     def _break(self, bug: Exception) -> None:
         self._bug = bug
-        self._encode, self._held = None, []
+        self._write, self._held = None, []
         self.terminal = None
         self._take([Failure(ErrorCode.INTERNAL, "the gateway failed to serve this turn")])
 
@@ -221,7 +224,9 @@ class Relay:
         if now >= deadline:
             self._end(GatewayError(code, MESSAGES[code]))
         else:
-            self._timer = self._loop.call_at(deadline, self._watch)
+            # The first content may come at any time, and from then on it is the idle clock's turn.
+            when = min(deadline, now + self._clocks.idle)
+            self._timer = self._loop.call_at(when, self._watch)
 
     def _next_deadline(self, now: float) -> tuple[ErrorCode, float]:
         total = self._started + self._clocks.total

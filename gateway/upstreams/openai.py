@@ -40,7 +40,8 @@ _FINISH_REASONS: dict[str, FinishReason] = {
 # OpenRouter's and DeepSeek's words for an answer that broke off.
 _BROKEN_OFF = frozenset({"error", "insufficient_system_resource"})
 
-_BESIDE = frozenset({"x_groq", "search_results", "citations"})
+# What a chunk may hold beside its choices and usage.
+_BESIDE = frozenset({"x_groq", "search_results", "citations", "error", "error_type", "type"})
 
 
 class OpenAIReader:
@@ -64,6 +65,8 @@ class OpenAIReader:
         if name == "error":
             return [failure_of(data)]
         chunk = fields(data)
+        if text := _only_text(chunk):
+            return self._think.split(text)
         if chunk.get("error") or chunk.get("error_type"):
             return [failure(chunk)]
         events = self._chunk(chunk, "delta")
@@ -92,7 +95,6 @@ class OpenAIReader:
                 events += self._choice(choice, part)
         if chunk.get("usage") is not None:
             self._count(chunk["usage"])
-        # Nearly every chunk is a piece of text and nothing more.
         if not chunk.keys().isdisjoint(_BESIDE):
             events += self._beside(chunk)
         if self._broken_off:
@@ -198,6 +200,22 @@ class OpenAIReader:
         if self._usage:
             events.append(Metadata(usage=self._usage))
         return [*events, Finish(reason)]
+
+
+def _only_text(chunk: dict[str, Json]) -> str | None:
+    """The text of a chunk that says nothing else, as nearly every one: they are read once per
+    token, so it pays to see at once that there is no more in one."""
+    choices = chunk.get("choices")
+    if type(choices) is not list or len(choices) != 1 or not chunk.keys().isdisjoint(_BESIDE):
+        return None
+    choice = choices[0]
+    if type(choice) is not dict or choice.get("finish_reason") or choice.get("index"):
+        return None
+    delta = choice.get("delta")
+    if type(delta) is not dict or len(delta) != 1 or chunk.get("usage") is not None:
+        return None
+    content = delta.get("content")
+    return content if type(content) is str else None
 
 
 def _reasonings(parts: Json) -> list[Event]:

@@ -54,7 +54,9 @@ class StreamDecoder:
             data = self._sniff(data)
         if self._document is not None:
             return self._gather(self._document, data)
-        return self._checked(self._read(self._parser.feed(data)))
+        frames = self._parser.feed(data)
+        events = self._read(frames) if frames else []
+        return self._checked(events) if self._parser.oversized else events
 
     def eof(self) -> list[Event]:
         if self._over:

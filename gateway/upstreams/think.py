@@ -3,6 +3,8 @@
 Only at the very start: a model that speaks of the tag later means the word.
 """
 
+from collections.abc import Callable
+
 from gateway.core.events import Event, ReasoningDelta, TextDelta
 
 _OPEN, _CLOSE = "<think>", "</think>"
@@ -12,19 +14,16 @@ class ThinkSplitter:
     """Text deltas to text and reasoning, wherever the tags are cut."""
 
     def __init__(self) -> None:
-        self._split = self._at_start
-        self._held = ""
-
-    def split(self, text: str) -> list[Event]:
+        self.split: Callable[[str], list[Event]] = self._at_start
         """The events of one more delta."""
-        return self._split(text)
+        self._held = ""
 
     def end(self) -> list[Event]:
         """What was held back, in case it became a tag."""
         held, self._held = self._held, ""
         if not held:
             return []
-        return [ReasoningDelta(held) if self._split == self._inside else TextDelta(held)]
+        return [ReasoningDelta(held) if self.split == self._inside else TextDelta(held)]
 
     def _at_start(self, text: str) -> list[Event]:
         held = self._held + text
@@ -34,16 +33,16 @@ class ThinkSplitter:
             return []
         self._held = ""
         if not start.startswith(_OPEN):
-            self._split = self._outside
+            self.split = self._outside
             return self._outside(held)
-        self._split = self._inside
+        self.split = self._inside
         return self._inside(start.removeprefix(_OPEN))
 
     def _inside(self, text: str) -> list[Event]:
         held = self._held + text
         reasoning, tag, rest = held.partition(_CLOSE)
         if tag:
-            self._held, self._split = "", self._after_close
+            self._held, self.split = "", self._after_close
             return [*_reasoning(reasoning), *self._after_close(rest)]
         kept = _possible_tag(held)
         self._held = held[len(held) - kept :]
@@ -54,7 +53,7 @@ class ThinkSplitter:
         text = text.lstrip()
         if not text:
             return []
-        self._split = self._outside
+        self.split = self._outside
         return self._outside(text)
 
     def _outside(self, text: str) -> list[Event]:

@@ -19,6 +19,12 @@ from gateway.wire.sse import Parser
 KEY = "oc_test_e2e_0123456789abcdefghijklmnopqrstuvwxyz"
 KEY_HASH = "sha256:" + hashlib.sha256(KEY.encode()).hexdigest()
 
+CHATS: dict[str, tuple[str, Json]] = {
+    "v1": ("/api/v1/chat", {"agentId": 1, "message": "hi"}),
+    "v2": ("/api/v2/agents/1/chat", {"message": "hi"}),
+    "whole": ("/api/v2/agents/1/chat", {"message": "hi", "stream": False}),
+}
+
 
 async def eventually(check: Callable[[], bool], timeout: float = 2.0) -> None:
     """Wait for what has no event to wait for."""
@@ -47,7 +53,7 @@ class Answered:
     @property
     def frames(self) -> list[tuple[str, Json]]:
         """The stream's events; data that is `[DONE]` as that string."""
-        parser = Parser()
+        parser = Parser(max_event=1 << 30)
         read = parser.feed(self.body)
         assert not parser.eof(), "a stream ends with a blank line"
         frames = [(n, "[DONE]" if d == b"[DONE]" else json.loads(d)) for n, d in read]
@@ -77,6 +83,13 @@ def as_the_guide_reads(body: bytes) -> list[Json]:
             break
         values.append(json.loads(data.encode()))
     return values
+
+
+async def until(happened: Callable[[], bool], timeout: float = 5.0) -> None:
+    """Wait for what no event tells of."""
+    async with asyncio.timeout(timeout):
+        while not happened():  # noqa: ASYNC110  # nobody sets an event for it
+            await asyncio.sleep(0.005)
 
 
 @dataclass(slots=True)
@@ -124,6 +137,16 @@ class Running:
 
     async def chat_v1(self, message: str = "hi", agent: str | int = 1, **body: Json) -> Answered:
         return await self.post("/api/v1/chat", {"agentId": agent, "message": message, **body})
+
+    async def stepwise(self, dialect: str, *steps: tuple[bytes, asyncio.Event]) -> bytes:
+        """One stream of v1 or v2 on a bare socket: when a step's bytes have come, its event is set.
+        The whole response as it came, after its end."""
+        got = b""
+        async with asyncio.timeout(10), self.raw(*CHATS[dialect]) as (reader, _):
+            for word, reached in steps:
+                got += await reader.readuntil(word)
+                reached.set()
+            return got + await reader.readuntil(b"\r\n0\r\n\r\n")
 
     async def metrics(self) -> dict[str, float]:
         """What Prometheus would scrape: series to value."""

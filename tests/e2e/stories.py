@@ -124,7 +124,7 @@ def _bookbag_v2(event: Event) -> list[Frame]:
             return _plain(_part(event))
 
 
-def _citation(item: Citation) -> Json:
+def _citation(item: Citation) -> dict[str, Json]:
     return {"url": item.url, "title": item.title}
 
 
@@ -205,12 +205,7 @@ def _chatbase(event: Event) -> list[Frame]:
                 {"type": "tool-input-available", **called, "toolName": name, "input": arguments},
             )
         case Citations(items):
-            return _plain(
-                *(
-                    {"type": "source-url", "sourceId": "s1", "url": item.url, "title": item.title}
-                    for item in items
-                )
-            )
+            return [(None, {"type": "source-url", "sourceId": "s1", **_citation(i)}) for i in items]
         case Failure(_, message):
             return _plain({"type": "error", "errorText": message})
         case _:
@@ -269,6 +264,8 @@ def _openai_document(events: list[Event]) -> Json:
                 reason = why.value.replace("-", "_")
             case Failure(_, words):
                 return {"error": {"message": words}}
+            case _:
+                raise AssertionError(event)
     usage: Json = {"prompt_tokens": 3, "completion_tokens": 2}
     return {"choices": [{"index": 0, "message": message, "finish_reason": reason}], "usage": usage}
 

@@ -1,5 +1,6 @@
 """Whole turns, over real sockets, in both dialects."""
 
+from gateway.core.events import Json
 from tests.e2e.conftest import Start
 from tests.e2e.running import config
 from tests.e2e.scripted import ScriptedUpstream, document, openai_text, sse
@@ -24,7 +25,7 @@ async def test_v2_streams_an_openai_answer(start: Start, upstream: ScriptedUpstr
 
 async def test_v2_answers_whole(start: Start, upstream: ScriptedUpstream) -> None:
     """`stream: false` gets one JSON body."""
-    message = {"role": "assistant", "content": "Hello"}
+    message: Json = {"role": "assistant", "content": "Hello"}
     upstream.answers(document({"choices": [{"message": message, "finish_reason": "stop"}]}))
     gateway = await start(config(upstream.url))
     answer = await gateway.chat_v2(stream=False)

@@ -7,16 +7,10 @@ import pytest
 from gateway.core.events import Json
 from gateway.wire import json
 from tests.e2e.conftest import Start
-from tests.e2e.running import Running, config, eventually
+from tests.e2e.running import CHATS, Running, config, eventually
 from tests.e2e.scripted import Hang, Script, ScriptedUpstream, document, head, openai_text, said
 
-V1, V2 = "/api/v1/chat", "/api/v2/agents/1/chat"
-
-ASKS: dict[str, tuple[str, Json]] = {
-    "v1": (V1, {"agentId": 1, "message": "hi"}),
-    "v2": (V2, {"message": "hi"}),
-    "whole": (V2, {"message": "hi", "stream": False}),
-}
+V2 = "/api/v2/agents/1/chat"
 
 # What the upstream has said when the client leaves.
 STAGES: dict[str, Script] = {
@@ -29,7 +23,7 @@ STAGES: dict[str, Script] = {
 
 
 @pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("ask", ASKS)
+@pytest.mark.parametrize("ask", CHATS)
 async def test_the_upstream_is_left_within_a_second(
     ask: str, stage: str, start: Start, upstream: ScriptedUpstream
 ) -> None:
@@ -37,7 +31,7 @@ async def test_the_upstream_is_left_within_a_second(
     upstream.answers(STAGES[stage])
     gateway = await start(config(upstream.url))
 
-    async with gateway.raw(*ASKS[ask]) as (reader, _):
+    async with gateway.raw(*CHATS[ask]) as (reader, _):
         await upstream.until_requests(1)
         if ask != "whole" and stage == "its first words":
             await reader.readuntil(b"Hello")
@@ -53,7 +47,7 @@ async def test_eight_clients_leave_at_once(start: Start, upstream: ScriptedUpstr
     """Each has its own upstream connection, and all of them close."""
     upstream.answers([*said("Hello"), Hang])
     gateway = await start(config(upstream.url))
-    path, body = ASKS["v2"]
+    path, body = CHATS["v2"]
 
     async with asyncio.TaskGroup() as clients:
         for _ in range(8):
@@ -72,7 +66,7 @@ async def test_nobody_else_is_asked_for_a_client_that_left(
     second.answers(openai_text("no"))
     gateway = await start(config(upstream.url, second=second.url))
 
-    async with gateway.raw(*ASKS["v2"]):
+    async with gateway.raw(*CHATS["v2"]):
         await upstream.until_requests(1)
     await upstream.until_open(0, timeout=1.0)
 
@@ -88,7 +82,7 @@ async def test_a_thousand_aborts_leave_nothing(start: Start, upstream: ScriptedU
     tasks = len(asyncio.all_tasks())
 
     for number in range(20):
-        path, body = ASKS["v1" if number % 2 else "v2"]
+        path, body = CHATS["v1" if number % 2 else "v2"]
         async with asyncio.TaskGroup() as clients:
             for _ in range(50):
                 clients.create_task(_leave_at(gateway, path, body, b"Hello"))
@@ -106,7 +100,7 @@ async def test_aborts_while_connecting_are_counted_right(
     """A client may leave at any step of the way to the upstream."""
     upstream.answers([*said("Hello"), Hang])
     gateway = await start(config(upstream.url, tier='requests = "100000/1s"'))
-    path, body = ASKS["v2"]
+    path, body = CHATS["v2"]
 
     for steps in range(40):
         async with gateway.raw(path, body):
@@ -158,7 +152,7 @@ async def test_a_client_that_leaves_after_the_end_is_complete(
     message: Json = {"role": "assistant", "content": "Hello"}
     upstream.answers(document({"choices": [{"message": message, "finish_reason": "stop"}]}))
     gateway = await start(config(upstream.url))
-    async with gateway.raw(*ASKS["v2"]) as (reader, _):
+    async with gateway.raw(*CHATS["v2"]) as (reader, _):
         await reader.readuntil(b"[DONE]\n\n\r\n0\r\n\r\n")
 
     await gateway.settled()

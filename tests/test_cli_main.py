@@ -1,0 +1,87 @@
+"""`oc-gateway` itself: its commands, their help, exit codes."""
+
+import subprocess
+import sys
+
+import pytest
+
+from gateway import __version__
+from gateway.cli.main import build_parser, main
+from tests.serving import ROOT, cli, environment
+
+COMMANDS = [
+    ["run"],
+    ["check"],
+    ["keys"],
+    ["keys", "create"],
+    ["keys", "verify"],
+    ["keys", "sign"],
+    ["chat"],
+    ["translate"],
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Each command explains itself, within 100 columns."""
+    with pytest.raises(SystemExit) as stopped:
+        main([*command, "--help"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    assert f"usage: oc-gateway {' '.join(command)}" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_the_table_of_commands() -> None:
+    """`--help` names every command, with an example of it."""
+    text = build_parser().format_help()
+    for command in COMMANDS:
+        assert f"oc-gateway {command[0]}" in text
+
+
+def test_version() -> None:
+    """As `python -m gateway` too."""
+    done = cli("--version")
+    assert (done.returncode, done.stdout) == (0, f"oc-gateway {__version__}\n")
+
+
+@pytest.mark.parametrize("args", [[], ["serve"], ["run", "--prt", "1"]])
+def test_wrong_command_line(args: list[str]) -> None:
+    """Exit code 2 and how it is used."""
+    done = cli(*args)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "usage: oc-gateway" in done.stderr
+
+
+def test_reader_that_has_gone() -> None:
+    """`oc-gateway ... | head` ends without a traceback."""
+    line = f'yes \'data: {{"choices":[{{"delta":{{"content":"x"}}}}]}}\n\' | head -20000 | '
+    line += f"{sys.executable} -m gateway translate --from openai --to bookbag-v2 | head -1"
+    done = subprocess.run(
+        ["sh", "-c", line],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+        env=environment(),
+        check=False,
+    )
+    assert done.stdout == 'data: {"type":"text-delta","text":"x"}\n'
+    assert done.stderr == ""
+
+
+def test_help_is_quick() -> None:
+    """`--help` loads neither the server nor the config's model."""
+    code = (
+        "import sys; from gateway.cli.main import build_parser; build_parser().format_help(); "
+        "print(sorted({'aiohttp', 'pydantic', 'uvloop', 'jwt'} & sys.modules.keys()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environment(),
+        check=True,
+    )
+    assert done.stdout == "[]\n"
