@@ -2,12 +2,12 @@
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from gateway.admin.routes import build_admin
 from gateway.auth.keyring import build_keyring
-from gateway.config.model import Config
+from gateway.config.model import Config, Upstream
 from gateway.config.routes import build_routes
 from gateway.config.secrets import reveal
 from gateway.config.values import Secret
@@ -38,11 +38,19 @@ def build_snapshot(config: Config, base: Path, environ: Mapping[str, str]) -> Sn
         routes=build_routes(config, base, environ),
         keyring=build_keyring(config, revealed),
         clients={
-            name: Client(upstream, revealed(upstream.credential) if upstream.credential else None)
+            name: _client(name, upstream, revealed, base)
             for name, upstream in config.upstreams.items()
             if upstream.base_url is not None
         },
     )
+
+
+def _client(name: str, upstream: Upstream, revealed: Callable[[Secret], str], base: Path) -> Client:
+    credential = revealed(upstream.credential) if upstream.credential else None
+    try:
+        return Client(upstream, credential, base)
+    except ValueError as exc:
+        raise ValueError(f"upstreams.{name}: {exc}") from exc
 
 
 class Gateway:

@@ -8,15 +8,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gateway.cli.loading import fail, load_config, reveal_of
 from gateway.cli.run import add_config
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from gateway.auth.keyring import Keyring
     from gateway.auth.principal import Principal
     from gateway.config.model import Config, Key
-    from gateway.config.values import Secret
 
     _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -272,27 +272,3 @@ def _sign(args: argparse.Namespace) -> int:
     from gateway.cli.keys_sign import sign
 
     return sign(args)
-
-
-def load_config(path: Path) -> "Config | None":
-    """The configuration; None once its problems have been printed."""
-    from gateway.config.load import ConfigError, load
-
-    try:
-        return load(path)
-    except ConfigError as exc:
-        fail(str(exc))
-        return None
-
-
-def reveal_of(config: Path) -> "Callable[[Secret], str]":
-    """What reads the secrets that a config names; it raises `ConfigError`."""
-    from gateway.config.secrets import reveal
-
-    return lambda secret: reveal(secret, config.parent)
-
-
-def fail(message: str) -> int:
-    """Prints to standard error; the exit code of a refusal."""
-    print(message, file=sys.stderr)
-    return 1

@@ -8,7 +8,7 @@ from gateway.auth.keyring import Keyring, read_rules
 from gateway.auth.mint import sign_key
 from gateway.auth.signed import SignedKeys
 from gateway.auth.verification import VerificationKey, configured_key
-from gateway.cli.keys import fail, load_config, reveal_of
+from gateway.cli.loading import fail, load_config, reveal_of
 from gateway.config.load import ConfigError
 from gateway.config.model import Config
 from gateway.core.errors import GatewayError

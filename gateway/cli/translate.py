@@ -13,10 +13,15 @@ if TYPE_CHECKING:
 # Whoever compares two runs wants the same bytes.
 _CONVERSATION, _QUESTION, _ANSWER = "1", "msg_1", "msg_2"
 
+_DESCRIPTION = """\
+Read what an upstream sent, from standard input, and write what a client of a dialect would have
+received. Ids are made up; the exit code is 1 if the turn failed.
+"""
+
 _EPILOG = """\
 examples:
   oc-gateway translate --from openai --to bookbag-v2 < recorded.sse
-  curl -sN https://llm.example/v1/chat/completions ... \
+  curl -sN https://llm.example/v1/chat/completions ... \\
     | oc-gateway translate --from openai --to bookbag-v1
   oc-gateway translate --from chatbase --to bookbag-v2 --whole < recorded.json
 """
@@ -29,8 +34,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = commands.add_parser(
         "translate",
         help="what a client would have received",
-        description="Read what an upstream sent, from standard input, and write what a client of "
-        "a dialect would have received. Ids are made up; the exit code is 1 if the turn failed.",
+        description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

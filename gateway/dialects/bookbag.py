@@ -1,5 +1,6 @@
 """What Bookbag's two versions have in common."""
 
+from gateway.core.errors import GatewayError
 from gateway.core.events import Citation, FinishReason, Json, Usage
 
 FINISH_REASONS: dict[FinishReason, str] = {
@@ -25,3 +26,13 @@ def usage(known: Usage) -> dict[str, Json]:
         "credits": known.credits,
     }
     return {name: value for name, value in figures.items() if value is not None}
+
+
+def complaint(error: GatewayError, code: str) -> dict[str, Json]:
+    """`{"code","message","details"?}`. When to come back is said here too, for headers get lost on
+    the way to whoever decides."""
+    said: dict[str, Json] = {"code": code, "message": error.message}
+    details: dict[str, Json] = {**(error.details or {})}
+    if error.retry_after is not None:
+        details["retryAfter"] = error.retry_after
+    return {**said, "details": details} if details else said

@@ -15,7 +15,7 @@ from gateway.core.events import (
     TextDelta,
 )
 from gateway.core.turn import ChatRequest, Turn, merged
-from gateway.dialects.bookbag import FINISH_REASONS, citation, usage
+from gateway.dialects.bookbag import FINISH_REASONS, citation, complaint, usage
 from gateway.dialects.drops import Drops
 from gateway.dialects.fields import fields
 from gateway.wire import json
@@ -124,13 +124,7 @@ def _decode(body: Json, _agent: str | None) -> ChatRequest:
 
 def _error(error: GatewayError) -> ErrorAnswer:
     status, code = _WORDS[error.code]
-    said: dict[str, Json] = {"code": code, "message": error.message}
-    details: dict[str, Json] = {**(error.details or {})}
-    if error.retry_after is not None:
-        details["retryAfter"] = error.retry_after
-    if details:
-        said["details"] = details
-    return ErrorAnswer(status, json.dumps({"success": False, "error": said}))
+    return ErrorAnswer(status, json.dumps({"success": False, "error": complaint(error, code)}))
 
 
 BOOKBAG_V1 = Dialect(

@@ -18,7 +18,7 @@ from gateway.core.events import (
     Usage,
 )
 from gateway.core.turn import ChatRequest, Reply, Turn, merged
-from gateway.dialects.bookbag import FINISH_REASONS, citation, usage
+from gateway.dialects.bookbag import FINISH_REASONS, citation, complaint, usage
 from gateway.dialects.drops import Drops
 from gateway.dialects.fields import fields
 from gateway.wire import json
@@ -164,13 +164,7 @@ def _reply(turn: Turn, reply: Reply) -> bytes:
 
 def _error(error: GatewayError) -> ErrorAnswer:
     status, code = _WORDS[error.code]
-    said: dict[str, Json] = {"code": code, "message": error.message}
-    details: dict[str, Json] = {**(error.details or {})}
-    if error.retry_after is not None:
-        details["retryAfter"] = error.retry_after
-    if details:
-        said["details"] = details
-    return ErrorAnswer(status, json.dumps({"error": said}))
+    return ErrorAnswer(status, json.dumps({"error": complaint(error, code)}))
 
 
 BOOKBAG_V2 = Dialect(

@@ -5,6 +5,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from aiohappyeyeballs import start_connection
@@ -28,9 +29,11 @@ _AddrInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str,
 class Client:
     """Connections to one upstream. What it sends is the gateway's own: no header of a caller."""
 
-    def __init__(self, upstream: Upstream, credential: str | None) -> None:
+    def __init__(self, upstream: Upstream, credential: str | None, base: Path = Path()) -> None:
+        """`base` is the folder that the config's paths are relative to. Raises `ValueError` for a
+        credential or a CA bundle that cannot be used."""
         url = urlsplit(upstream.base_url or "")
-        self._tls = _tls(upstream.verify) if url.scheme == "https" else None
+        self._tls = _tls(upstream.verify, base) if url.scheme == "https" else None
         self._host = url.hostname or ""
         self._port = url.port or (443 if self._tls else 80)
         self._prefix = url.path.rstrip("/")
@@ -171,12 +174,19 @@ def _fields(netloc: str, credential: str | None, further: Mapping[str, str]) -> 
         **further,
     }
     if credential is not None:
+        if not (credential.isascii() and credential.isprintable()):
+            # Sent as it stands, a line break in it would be a header of somebody's own.
+            raise ValueError("the credential has a line break or another character that none has")
         fields["Authorization"] = f"Bearer {credential}"
     return "".join(f"{name}: {value}\r\n" for name, value in fields.items())
 
 
-def _tls(verify: bool | str) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=verify if isinstance(verify, str) else None)
+def _tls(verify: bool | str, base: Path) -> ssl.SSLContext:
+    bundle = base / verify if isinstance(verify, str) else None
+    try:
+        context = ssl.create_default_context(cafile=bundle)
+    except OSError as exc:
+        raise ValueError(f"the CA bundle {verify!r} cannot be read") from exc
     if verify is False:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
