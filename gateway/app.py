@@ -14,7 +14,7 @@ from gateway.config.values import Secret
 from gateway.conversations.memory import MemoryStore
 from gateway.http.middleware import Outermost
 from gateway.http.routes import build_public
-from gateway.http.server import Listener
+from gateway.http.server import CannotListen, Listener
 from gateway.limits.limiter import Limiter
 from gateway.observe.logs import Logger
 from gateway.observe.metrics import Metrics
@@ -78,18 +78,18 @@ class Gateway:
         )
         outermost = Outermost(self.metrics, logger, lambda: self.snapshot.routes.origins)
         public = build_public(pipeline, outermost, config.server.max_body)
-        self.public = Listener(public, config.server.host, config.server.port)
+        self.public = Listener(public, "server", config.server.host, config.server.port)
         admin = build_admin(self.metrics, lambda: self._ready)
-        self.admin = Listener(admin, config.admin.host, config.admin.port)
+        self.admin = Listener(admin, "admin", config.admin.host, config.admin.port)
 
     async def start(self) -> None:
-        """Listen. Raises `OSError` if an address cannot be had."""
+        """Listen. Raises `CannotListen`."""
         # Each waits for its first set, and a dead publisher should not delay the others.
         await asyncio.gather(*(r.start() for r in self.snapshot.keyring.refreshers))
         await self.admin.start()
         try:
             await self.public.start()
-        except OSError:
+        except CannotListen:
             await self.admin.stop()
             raise
         self._ready = True

@@ -55,7 +55,7 @@ def test_wrong_command_line(args: list[str]) -> None:
 
 def test_reader_that_has_gone() -> None:
     """`oc-gateway ... | head` ends without a traceback."""
-    line = f'yes \'data: {{"choices":[{{"delta":{{"content":"x"}}}}]}}\n\' | head -20000 | '
+    line = 'yes \'data: {"choices":[{"delta":{"content":"x"}}]}\n\' | head -20000 | '
     line += f"{sys.executable} -m gateway translate --from openai --to bookbag-v2 | head -1"
     done = subprocess.run(
         ["sh", "-c", line],

@@ -55,7 +55,7 @@ def test_whole(kind: str) -> None:
         code, written = run(case.data, "--from", kind, "--to", dialect.name, "--whole")
         body = json.mapping(json.loads(written))
         if reply.failure is not None:
-            assert (code, body.keys()) == (1, {"error"}), case.name
+            assert (code, list(body)) == (1, ["error"]), case.name
         else:
             assert (code, written) == (0, dialect.reply(TURN, reply.folded()) + b"\n"), case.name
 

@@ -1,5 +1,7 @@
 """A listener: one aiohttp application on one address."""
 
+import os
+
 from aiohttp import web
 
 # After an early refusal (413), how long a client that goes on sending is listened to, so that it
@@ -9,10 +11,15 @@ _LINGER = 2.0
 _BACKLOG = 8192
 
 
-class Listener:
-    """Serves an application until it is stopped."""
+class CannotListen(Exception):
+    """An address cannot be had; says which one, where it is configured, and why."""
 
-    def __init__(self, app: web.Application, host: str, port: int) -> None:
+
+class Listener:
+    """Serves an application until it is stopped. `section` is the config's name for it."""
+
+    def __init__(self, app: web.Application, section: str, host: str, port: int) -> None:
+        self._section = section
         self._host = host
         self._port = port
         self._runner = web.AppRunner(
@@ -25,10 +32,18 @@ class Listener:
         )
 
     async def start(self) -> None:
-        """Raises `OSError` if the address cannot be had."""
+        """Raises `CannotListen`."""
         await self._runner.setup()
         site = web.TCPSite(self._runner, self._host, self._port, backlog=_BACKLOG)
-        await site.start()
+        try:
+            await site.start()
+        except OSError as exc:
+            await self._runner.cleanup()
+            reason = os.strerror(exc.errno).lower() if exc.errno else "no such address"
+            raise CannotListen(
+                f"cannot listen on {self._host}:{self._port}: {reason}; "
+                f"[{self._section}] in the configuration says where else to"
+            ) from exc
 
     async def stop(self) -> None:
         await self._runner.cleanup()

@@ -197,20 +197,27 @@ class Running:
         **headers: str,
     ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
         """A client on a bare socket, its request sent; it is cut when the block ends."""
-        data = json.dumps(body)
         parts = urlsplit(self.url)
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-        more = "".join(f"{k.replace('_', '-')}: {v}\r\n" for k, v in headers.items())
-        authorization = f"Authorization: Bearer {key}\r\n" if key else ""
-        writer.write(
-            f"POST {path} HTTP/{version}\r\nHost: test\r\nContent-Type: application/json\r\n"
-            f"{authorization}{more}Content-Length: {len(data)}\r\n\r\n".encode()
-            + data
-        )
+        writer.write(written(path, body, key, version, **headers))
         try:
             yield reader, writer
         finally:
             writer.transport.abort()
+
+
+def written(
+    path: str, body: Json, key: str | None = KEY, version: str = "1.1", **headers: str
+) -> bytes:
+    """A request as it goes over the wire."""
+    data = json.dumps(body)
+    more = "".join(f"{k.replace('_', '-')}: {v}\r\n" for k, v in headers.items())
+    authorization = f"Authorization: Bearer {key}\r\n" if key else ""
+    return (
+        f"POST {path} HTTP/{version}\r\nHost: test\r\nContent-Type: application/json\r\n"
+        f"{authorization}{more}Content-Length: {len(data)}\r\n\r\n".encode()
+        + data
+    )
 
 
 def config(

@@ -402,6 +402,15 @@ def test_ipv6_is_limited_by_network() -> None:
     assert network("") == ""
 
 
+async def test_ipv6(start: Start, answering: ScriptedUpstream) -> None:
+    """An IPv6 listener serves, prints an address that clients take, and limits by network."""
+    text = config(answering.url, more=TIERS + AGENTS)
+    text = text.replace("[server]", '[server]\nhost = "::1"')
+    gateway = await start(text, IDENTITY="identity-secret")
+    assert gateway.url.startswith("http://[::1]:")
+    assert [(await say(gateway)).status for _ in range(4)] == [200, 200, 200, 429]
+
+
 # Widget identity.
 
 

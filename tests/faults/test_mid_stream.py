@@ -1,9 +1,8 @@
 """An upstream that fails after its first words: one error frame, the end, and never a `finish`."""
 
-import asyncio
-
 import pytest
 
+from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.events import Json
 from tests.e2e.conftest import Start
 from tests.e2e.running import CHATS, Answered, config
@@ -43,7 +42,7 @@ FAULTS: dict[str, tuple[Script, str]] = {
     "silence": ([Hang], "idle_timeout"),
     "silence in an event": ([HALF, Hang], "idle_timeout"),
 }
-CONFIG = 'timeouts = { idle = "60ms" }'
+CONFIG = 'timeouts = { idle = "120ms" }'
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -129,14 +128,12 @@ async def test_a_bug_of_ours_ends_the_stream_as_well(
     start: Start, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An exception in the hot path fails its turn, not the transport, and is logged."""
-    seen = asyncio.Event()
     upstream.answers([*HELLO, Hang])
     gateway = await start(config(upstream.url))
     monkeypatch.setattr("gateway.upstreams.openai.OpenAIReader.frame", _broken)
     answers = [await gateway.chat_v1(), await gateway.chat_v2(stream=False)]
 
     assert [answer.status for answer in answers] == [500, 500]
-    assert not seen.is_set()
     assert await gateway.outcomes() == {"internal": 2}
     assert any("secret" in str(line.get("exception")) for line in gateway.log_lines())
     assert b"secret" not in answers[0].body
@@ -156,6 +153,31 @@ async def test_a_bug_in_an_encoder_ends_the_stream(
     assert [name for name, _ in answer.frames] == ["error"]
     assert await gateway.outcomes() == {"internal": 1}
     await gateway.settled()
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_turn_that_cannot_be_kept_is_no_success(
+    stream: bool, start: Start, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store says no at the very end: an error instead of the `finish`."""
+    upstream.answers(openai_text("Hello"))
+    gateway = await start(config(upstream.url))
+    monkeypatch.setattr(gateway.gateway.store, "commit", _full)
+    answer = await gateway.chat_v2(stream=stream)
+
+    if stream:
+        assert [data for _, data in answer.frames][-2:] == [
+            {"type": "error", "errorText": "the store is full"},
+            "[DONE]",
+        ]
+    else:
+        assert answer.status == 503
+    assert await gateway.outcomes() == {"unavailable": 1}
+    await gateway.settled()
+
+
+async def _full(*_: object) -> None:
+    raise GatewayError(ErrorCode.UNAVAILABLE, "the store is full")
 
 
 def _broken(*_: object) -> object:

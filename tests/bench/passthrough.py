@@ -1,0 +1,61 @@
+"""The yardstick: a proxy on aiohttp and uvloop that hands bytes through and does nothing else.
+
+What it costs is what the stack costs. `python -m tests.bench.passthrough UPSTREAM_URL`.
+"""
+
+import asyncio
+import sys
+
+import aiohttp
+import uvloop
+from aiohttp import web
+
+from tests.bench.process import announce
+
+_BACKLOG = 8192
+
+
+class Proxy:
+    """Every POST goes to the upstream, under the same path."""
+
+    def __init__(self, upstream: str, session: aiohttp.ClientSession) -> None:
+        self._upstream = upstream
+        self._session = session
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        headers = {"Content-Type": request.content_type}
+        url = self._upstream + request.path_qs
+        async with self._session.post(url, data=body, headers=headers) as answer:
+            if answer.content_type == "text/event-stream":
+                return await _stream(request, answer)
+            return web.Response(
+                status=answer.status, body=await answer.read(), content_type=answer.content_type
+            )
+
+
+async def _stream(request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
+    response = web.StreamResponse(status=answer.status)
+    response.content_type = answer.content_type
+    await response.prepare(request)
+    async for data in answer.content.iter_any():
+        await response.write(data)
+    await response.write_eof()
+    return response
+
+
+async def serve(upstream: str) -> None:
+    """Until the process is ended."""
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
+        app = web.Application()
+        app.router.add_post("/{path:.*}", Proxy(upstream, session).answer)
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0, backlog=_BACKLOG).start()
+        announce("pass-through", runner.addresses[0][1])
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    uvloop.run(serve(sys.argv[1]))

@@ -1,0 +1,107 @@
+"""A client that does not read: the upstream waits with it, and then it is cut."""
+
+import asyncio
+import socket
+import tracemalloc
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.e2e.conftest import Start
+from tests.e2e.running import CHATS, Running, config, written
+from tests.e2e.scripted import ScriptedUpstream, chunk, delta, event, finish, head, said, sse
+
+TEXT = 30_000
+PIECE = chunk(event(delta("x" * TEXT)))
+
+
+@pytest.mark.parametrize("dialect", ["v1", "v2"])
+async def test_a_client_that_never_reads_is_cut(
+    dialect: str, start: Start, upstream: ScriptedUpstream
+) -> None:
+    """200 MB are to come: the upstream is paused, memory stays flat, the turn ends."""
+    upstream.answers([*said("Hello"), *[PIECE] * (200_000_000 // len(PIECE))])
+    gateway = await start(
+        config(upstream.url, server='write_timeout = "300ms"', upstream='max_answer = "1GiB"')
+    )
+    await gateway.metrics()
+    tracemalloc.start()
+    try:
+        client = await _deaf_client(gateway, dialect)
+        await upstream.until_requests(1)
+        grown = 0
+        async with asyncio.timeout(10):
+            while upstream.open:
+                await asyncio.sleep(0.01)
+                grown = max(grown, tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    client.close()
+    await gateway.settled()
+
+    assert await gateway.outcomes() == {"client_stalled": 1}
+    # What the kernel's buffers took was read, and is kept for the conversation until the end.
+    relayed = sum((await gateway.counted("oc_gateway_events_total", "upstream")).values()) * TEXT
+    assert relayed < 20_000_000
+    assert grown - relayed < 1 << 20
+    assert upstream.sent < 100_000_000
+
+
+async def test_a_slow_client_is_not_the_upstreams_fault(
+    start: Start, upstream: ScriptedUpstream
+) -> None:
+    """While the client reads slowly, no clock of the upstream's runs out; nothing is lost."""
+    count = 400
+    upstream.answers(
+        [
+            *said("Hello"),
+            *[PIECE] * count,
+            chunk(event(finish()) + b"data: [DONE]\n\n"),
+            *sse()[-1:],
+        ]
+    )
+    gateway = await start(config(upstream.url, upstream='timeouts = { idle = "150ms" }'))
+    client = await _deaf_client(gateway, "v2")
+    await upstream.until_requests(1)
+    await asyncio.sleep(0.3)  # longer than the upstream may be silent
+    loop = asyncio.get_running_loop()
+    answer = b""
+    async with asyncio.timeout(10):
+        while not answer.endswith(b"0\r\n\r\n"):
+            answer += await loop.sock_recv(client, 1 << 20)
+    client.close()
+
+    assert answer.count(b"x" * TEXT) == count
+    assert await gateway.outcomes() == {"complete": 1}
+
+
+async def test_the_total_clock_runs_for_slow_clients_too(
+    start: Start, upstream: ScriptedUpstream
+) -> None:
+    """A turn that takes too long is over, whoever is slow."""
+    upstream.answers([head(), *[PIECE] * 4000])
+    gateway = await start(
+        config(
+            upstream.url,
+            server='write_timeout = "300ms"',
+            upstream='timeouts = { total = "100ms" }\nmax_answer = "1GiB"',
+        )
+    )
+    client = await _deaf_client(gateway, "v2")
+    await upstream.until_requests(1)
+    await upstream.until_open(0)
+    client.close()
+    await gateway.settled()
+    assert await gateway.outcomes() == {"client_stalled": 1}
+
+
+async def _deaf_client(gateway: Running, dialect: str) -> socket.socket:
+    """A client that has sent its request, with a small window, and reads nothing."""
+    parts = urlsplit(gateway.url)
+    client = socket.socket()
+    client.setblocking(False)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(client, (parts.hostname, parts.port))
+    await loop.sock_sendall(client, written(*CHATS[dialect]))
+    return client
