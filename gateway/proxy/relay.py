@@ -222,7 +222,7 @@ class Relay:
         now = self._loop.time()
         code, deadline = self._next_deadline(now)
         if now >= deadline:
-            self._end(GatewayError(code, MESSAGES[code]))
+            self.eof(GatewayError(code, MESSAGES[code]))
         else:
             # The first content may come at any time, and from then on it is the idle clock's turn.
             when = min(deadline, now + self._clocks.idle)
