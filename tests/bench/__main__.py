@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tests.bench.process import allot, allow_sockets
 from tests.bench.report import machine, table
 from tests.bench.rounds import WrongAnswer, bench
-from tests.bench.workloads import NAMES, workloads
+from tests.bench.workloads import NAMES, warm_up, workloads
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     allow_sockets()
     print(f"{machine(cpus)}\n", flush=True)
     try:
-        with bench(cpus, asked) as running:
+        with bench(cpus, warm_up(args.seconds), asked) as running:
             rounds = [running.round(number) for number in range(args.rounds)]
     except WrongAnswer as exc:
         print(f"wrong answer: {exc}", file=sys.stderr)

@@ -1,7 +1,6 @@
 """Measuring: one server at a time, each of them started anew for every round."""
 
 import concurrent.futures
-import dataclasses
 import multiprocessing
 import sys
 import tempfile
@@ -17,7 +16,6 @@ from tests.bench.process import Cpus, Process, started
 from tests.bench.workloads import DIRECT, GATEWAY, PASSTHROUGH, Workload, config, job
 
 _SAMPLE_EVERY = 0.1
-_WARM_UP = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +43,11 @@ class Bench:
     """The mock and the client, which stay the same for all rounds."""
 
     cpus: Cpus
-    folder: Path
+    file: Path
+    """Of the gateway's configuration."""
     mock: Process
     client: ProcessPoolExecutor
+    warm_up: Workload
     workloads: list[Workload]
 
     def round(self, number: int) -> Round:
@@ -65,27 +65,16 @@ class Bench:
         groups = [[w for w in self.workloads if w not in fresh], fresh]
         measured: Round = {}
         for group in filter(None, groups):
-            with self._started(target) as process:
-                self._warm_up(group[0], target, process)
+            with started(*self._command(target), cpu=self.cpus.gateway) as process:
+                self._measure(self.warm_up, target, process)
                 for workload in group:
                     measured[target, workload.name] = self._measure(workload, target, process)
         return measured
 
-    @contextmanager
-    def _started(self, target: str) -> Iterator[Process]:
-        path = self.folder / "gateway.toml"
-        path.write_text(config(self.mock.url, self.workloads))
-        args = ["gateway", "run", "--config", str(path)]
+    def _command(self, target: str) -> list[str]:
         if target == PASSTHROUGH:
-            args = ["tests.bench.passthrough", self.mock.url]
-        with started(*args, cpu=self.cpus.gateway) as process:
-            yield process
-
-    def _warm_up(self, workload: Workload, target: str, process: Process) -> None:
-        seconds = min(_WARM_UP, workload.seconds)
-        few = min(8, workload.connections)
-        brief = dataclasses.replace(workload, seconds=seconds, connections=few, ramp=0.0)
-        self._measure(brief, target, process)
+            return ["tests.bench.passthrough", self.mock.url]
+        return ["gateway", "run", "--config", str(self.file)]
 
     def _measure(self, workload: Workload, target: str, process: Process) -> Measured:
         cpu, idle = process.cpu(), process.memory()
@@ -97,7 +86,7 @@ class Bench:
         if measured.outcome.wrong:
             raise WrongAnswer(f"{target}, {workload.name}: {measured.outcome.wrong[0]}")
         answers = measured.outcome.answers
-        print(f"{target}, {workload.name}: {answers} right answers", file=sys.stderr)
+        print(f"{target}, {workload.name}: {answers} answers, all right", file=sys.stderr)
         return measured
 
     def _named(self, name: str) -> list[Workload]:
@@ -105,7 +94,7 @@ class Bench:
 
 
 @contextmanager
-def bench(cpus: Cpus, workloads: list[Workload]) -> Iterator[Bench]:
+def bench(cpus: Cpus, warm_up: Workload, workloads: list[Workload]) -> Iterator[Bench]:
     """With its mock and its client running."""
     context = multiprocessing.get_context("spawn")
     with (
@@ -113,4 +102,6 @@ def bench(cpus: Cpus, workloads: list[Workload]) -> Iterator[Bench]:
         started("tests.bench.mock", cpu=cpus.load) as mock,
         ProcessPoolExecutor(1, context) as client,
     ):
-        yield Bench(cpus, Path(folder), mock, client, workloads)
+        file = Path(folder, "gateway.toml")
+        file.write_text(config(mock.url, [warm_up, *workloads]))
+        yield Bench(cpus, file, mock, client, warm_up, workloads)

@@ -45,6 +45,11 @@ def workloads(seconds: float, most: int) -> list[Workload]:
     ]
 
 
+def warm_up(seconds: float) -> Workload:
+    """What comes before all others, and is not counted."""
+    return Workload("warm-up", 64, 8, min(1.0, seconds))
+
+
 def config(upstream: str, asked: list[Workload]) -> str:
     """A gateway.toml with an upstream and an agent for each workload."""
     return _HEAD + "".join(
@@ -54,12 +59,12 @@ kind = "openai"
 base_url = "{upstream}{workload.plan}"
 max_connections = 4096
 [[agents]]
-id = {NAMES.index(workload.name) + 1}
+id = {number}
 workspace = "bench"
 name = "{workload.name}"
 targets = [ {{ upstream = "{workload.name}", model = "bench" }} ]
 """
-        for workload in asked
+        for number, workload in enumerate(asked, 1)
     )
 
 
@@ -81,7 +86,7 @@ tier = "bench"
 def job(workload: Workload, target: str, port: int) -> Job:
     """The gateway is spoken to in Bookbag v2 and has to translate; the others in OpenAI's words."""
     said: dict[str, Json] = {"message": "hi", "stream": workload.stream}
-    path = f"/api/v2/agents/{NAMES.index(workload.name) + 1}/chat"
+    path = f"/api/v2/agents/{workload.name}/chat"
     if target != GATEWAY:
         messages: Json = [{"role": "user", "content": "hi"}]
         said = {"model": "bench", "messages": messages, "stream": workload.stream}
