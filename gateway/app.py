@@ -9,7 +9,7 @@ from gateway.admin.routes import build_admin
 from gateway.auth.keyring import build_keyring
 from gateway.config.model import Config, Upstream
 from gateway.config.routes import build_routes
-from gateway.config.secrets import reveal
+from gateway.config.secrets import MissingSecret, missing, reveal
 from gateway.config.values import Secret
 from gateway.conversations.memory import MemoryStore
 from gateway.http.middleware import Outermost
@@ -24,10 +24,14 @@ from gateway.proxy.snapshot import Snapshot
 
 
 def build_snapshot(config: Config, base: Path, environ: Mapping[str, str]) -> Snapshot:
-    """What requests are served by. Raises `MissingSecret`, and `ValueError` for a bad key.
+    """What requests are served by. Raises `MissingSecret` for all that are missing, and
+    `ValueError` for a bad key or CA bundle.
 
     `base` is the folder that the config's paths are relative to.
     """
+
+    if problems := missing(config, base, environ):
+        raise MissingSecret(base, problems)
 
     def revealed(secret: Secret) -> str:
         return reveal(secret, base, environ)
@@ -69,7 +73,8 @@ class Gateway:
         self.limiter = Limiter()
         self.store = MemoryStore(config.store.max_size, config.store.max_messages)
         self._ready = False
-        pipeline = Pipeline(
+        self._hurry = asyncio.Event()
+        self._pipeline = pipeline = Pipeline(
             snapshot=lambda: self.snapshot,
             limiter=self.limiter,
             store=self.store,
@@ -90,13 +95,26 @@ class Gateway:
         try:
             await self.public.start()
         except CannotListen:
-            await self.admin.stop()
+            await self._close()
             raise
         self._ready = True
 
     async def stop(self) -> None:
+        """Let open turns finish for `drain_timeout`, or until `hurry`, then end them."""
+        if not self._ready:
+            return
         self._ready = False
+        await self.public.refuse()
+        window = self.config.server.drain_timeout
+        await self._pipeline.open_turns.drain(window, self._hurry)
         await self.public.stop()
+        await self._close()
+
+    def hurry(self) -> None:
+        """Have a `stop` wait no longer."""
+        self._hurry.set()
+
+    async def _close(self) -> None:
         await self.admin.stop()
         for refresher in self.snapshot.keyring.refreshers:
             await refresher.stop()

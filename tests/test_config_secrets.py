@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config.load import ConfigError
-from gateway.config.secrets import MissingSecret, reveal
+from gateway.config.secrets import MissingSecret, reveal, reveal_credential
 from gateway.config.values import Secret
 
 
@@ -69,3 +69,14 @@ def test_a_file_that_is_no_use(tmp_path: Path, file: str, reason: str) -> None:
         reveal(Secret(file=file), tmp_path, {})
 
     assert str(caught.value) == f"{tmp_path}: {reason}"
+
+
+@pytest.mark.parametrize("value", ["sk-1\r\nX-Evil: 1", "sk-1\n", "schlüssel"])
+def test_a_credential_that_no_header_can_hold(tmp_path: Path, value: str) -> None:
+    """It is refused when the config is read, and the message holds nothing of it."""
+    with pytest.raises(MissingSecret) as caught:
+        reveal_credential(Secret(env="KEY"), tmp_path, {"KEY": value}, "upstreams.llm.credential")
+
+    assert "upstreams.llm.credential" in str(caught.value)
+    assert "KEY holds a line break" in str(caught.value)
+    assert value not in str(caught.value)

@@ -377,6 +377,16 @@ def test_tool_arguments_count() -> None:
     assert found is ErrorCode.CONVERSATION_NOT_FOUND
 
 
+def test_what_upstreams_call_it_counts() -> None:
+    """An upstream that names conversations at length does not get more room than others."""
+    kept = MemoryStore(10_000, 10)
+    for _ in range(100):
+        opened = done(kept.begin(ACME, AGENT, None, None))
+        done(kept.commit(opened, said("q"), [answered("a")], "up", "x" * 4_000))
+
+    assert len(kept._kept) <= 2
+
+
 def test_messages_are_bounded() -> None:
     """The newest stay, from a question on."""
     kept = store(max_messages=5)

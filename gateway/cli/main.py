@@ -2,6 +2,7 @@
 that `--help` is quick."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 from gateway import __version__
@@ -44,4 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 141  # the reader of our output has gone, as `| head` does
+    except OSError as exc:  # the disk behind our output is full, and the like
+        print(f"oc-gateway: {(exc.strerror or 'input or output failed').lower()}", file=sys.stderr)
+        return 1
     return code

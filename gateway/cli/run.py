@@ -51,7 +51,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def _port(text: str) -> int:
-    port = int(text)
+    port = int(text) if text.isdecimal() else -1
     if not 0 <= port <= 65535:
         raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
     return port
@@ -117,13 +117,19 @@ async def _until_stopped(gateway: "Gateway") -> None:
     import signal
 
     stop = asyncio.Event()
+
+    def signalled() -> None:
+        if stop.is_set():
+            gateway.hurry()
+        stop.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, signalled)
     await gateway.start()
     print(greeting(gateway), flush=True)
     try:
         await stop.wait()
-        print("stopping: no new connections, open streams may finish", flush=True)
+        print("stopping: open turns may finish; a second signal ends them now", flush=True)
     finally:
         await gateway.stop()
 

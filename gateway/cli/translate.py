@@ -54,6 +54,9 @@ def run(args: argparse.Namespace) -> int:
     if args.whole and DIALECTS[args.dialect].reply is None:
         print(f"{args.dialect} only streams: leave out --whole", file=sys.stderr)
         return 2
+    if sys.stdin is None:
+        print("there is nothing to read: give the recording on standard input", file=sys.stderr)
+        return 2
     return translate(args, cast("BufferedReader", sys.stdin.buffer), sys.stdout.buffer)
 
 

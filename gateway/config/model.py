@@ -38,6 +38,9 @@ class Server(Strict):
     workers: Literal[1] = Field(1, description="Processes; more than one is not built yet.")
     max_body: Size = Field(1 << 20, description="The largest request body.")
     body_timeout: Duration = Field(30.0, description="How long a request body may take to arrive.")
+    drain_timeout: Duration = Field(
+        30.0, description="How long open turns may go on after a signal to stop."
+    )
     write_timeout: Duration = Field(
         30.0, description="How long a client may leave a full stream unread before it is cut."
     )

@@ -10,7 +10,8 @@ from gateway.config.values import Secret
 
 
 class MissingSecret(ConfigError):
-    """A secret that is not where the config says; names the place, never a value."""
+    """A secret that is not where the config says, or cannot be used; names the place, never a
+    value."""
 
 
 def reveal(
@@ -21,14 +22,30 @@ def reveal(
     `where` is the path in the config that refers to it, for the message. Raises `MissingSecret`.
     """
     if secret.env is not None:
-        value, place = environ.get(secret.env, ""), f"the environment variable {secret.env}"
-        fault = "is not set or empty"
+        value, fault = environ.get(secret.env, ""), "is not set or empty"
     else:
-        place = f"the file {secret.file!r}"
         value, fault = _content(base / (secret.file or ""))
     if not value.strip():
-        raise MissingSecret(base, [Problem(where or "", f"{place} {fault}")])
+        raise MissingSecret(base, [Problem(where or "", f"{_place(secret)} {fault}")])
     return value
+
+
+def reveal_credential(
+    secret: Secret, base: Path, environ: Mapping[str, str] = os.environ, where: str | None = None
+) -> str:
+    """The same for a secret that is sent in a header. Sent as it stands, a line break in it would
+    begin a header of somebody's own: raises `MissingSecret` for what no header can hold."""
+    value = reveal(secret, base, environ, where)
+    if not (value.isascii() and value.isprintable()):
+        fault = "holds a line break or another character that no header can"
+        raise MissingSecret(base, [Problem(where or "", f"{_place(secret)} {fault}")])
+    return value
+
+
+def _place(secret: Secret) -> str:
+    if secret.env is not None:
+        return f"the environment variable {secret.env}"
+    return f"the file {secret.file!r}"
 
 
 def _content(path: Path) -> tuple[str, str]:
@@ -57,11 +74,12 @@ def places(config: Config) -> Iterator[tuple[str, Secret]]:
 
 
 def missing(config: Config, base: Path, environ: Mapping[str, str]) -> list[Problem]:
-    """The secrets that are not there."""
+    """The secrets that are not there, or cannot be used."""
     problems: list[Problem] = []
     for where, secret in places(config):
         try:
-            reveal(secret, base, environ, where)
+            read = reveal_credential if where.endswith(".credential") else reveal
+            read(secret, base, environ, where)
         except MissingSecret as exc:
             problems += exc.problems
     return problems

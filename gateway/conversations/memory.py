@@ -36,7 +36,8 @@ class _Conversation:
 
 
 def _size(conversation: _Conversation) -> int:
-    return _OVERHEAD + size_of(conversation.messages)
+    theirs = sum(len(name) + len(known) for name, known in conversation.upstream_ids.items())
+    return _OVERHEAD + theirs + size_of(conversation.messages)
 
 
 class MemoryStore:

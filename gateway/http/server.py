@@ -10,6 +10,9 @@ _LINGER = 2.0
 
 _BACKLOG = 8192
 
+# What is still running after the turns were drained has had its time.
+_SHUTDOWN = 1.0
+
 
 class CannotListen(Exception):
     """An address cannot be had; says which one, where it is configured, and why."""
@@ -29,14 +32,15 @@ class Listener:
             # the upstream with it, until the upstream speaks.
             handler_cancellation=True,
             lingering_time=_LINGER,
+            shutdown_timeout=_SHUTDOWN,
         )
 
     async def start(self) -> None:
         """Raises `CannotListen`."""
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, self._port, backlog=_BACKLOG)
+        self._site = web.TCPSite(self._runner, self._host, self._port, backlog=_BACKLOG)
         try:
-            await site.start()
+            await self._site.start()
         except OSError as exc:
             await self._runner.cleanup()
             reason = os.strerror(exc.errno).lower() if exc.errno else "no such address"
@@ -44,6 +48,10 @@ class Listener:
                 f"cannot listen on {self._host}:{self._port}: {reason}; "
                 f"[{self._section}] in the configuration says where else to"
             ) from exc
+
+    async def refuse(self) -> None:
+        """Accept no more connections; those that are open go on."""
+        await self._site.stop()
 
     async def stop(self) -> None:
         await self._runner.cleanup()

@@ -15,7 +15,7 @@ from gateway.config.routes import Route
 from gateway.conversations.store import Owner
 from gateway.core.codec import Dialect
 from gateway.core.errors import ErrorCode, GatewayError
-from gateway.core.turn import ChatRequest
+from gateway.core.turn import ChatRequest, Turn
 from gateway.limits.headers import headers
 from gateway.limits.limiter import Limiter
 from gateway.observe.exchange import Exchange
@@ -102,6 +102,17 @@ def authorized(caller: Caller, route: Route, ask: ChatRequest, dialect: Dialect)
     if ask.user_id is not None:
         raise GatewayError(ErrorCode.FORBIDDEN, "this API key is for another user")
     return replace(ask, user_id=principal.user)
+
+
+def check_user(
+    caller: Caller, route: Route, ask: ChatRequest, turn: Turn, dialect: Dialect
+) -> None:
+    """A caller who speaks for one user only has no part in another's conversations. Raises
+    `GatewayError(CONVERSATION_NOT_FOUND)`."""
+    signed = caller.principal is not None and caller.principal.user is not None
+    identified = dialect.public and route.identity_secret is not None and turn.user_id is not None
+    if (signed or identified) and turn.user_id != ask.user_id:
+        raise GatewayError(ErrorCode.CONVERSATION_NOT_FOUND, "no such conversation with this user")
 
 
 def _identified(route: Route, ask: ChatRequest) -> bool:

@@ -16,9 +16,10 @@ from gateway.limits.limiter import Limiter
 from gateway.observe.exchange import CLIENT_GONE, CLIENT_STALLED, Exchange
 from gateway.observe.logs import Logger
 from gateway.observe.metrics import Metrics
-from gateway.proxy.admission import Admission, authorized, network
+from gateway.proxy.admission import Admission, authorized, check_user, network
 from gateway.proxy.attempts import Attempts, state_key
 from gateway.proxy.downstream import ClientStalled, ClientStream
+from gateway.proxy.open_turns import OpenTurns
 from gateway.proxy.relay import Relay
 from gateway.proxy.snapshot import Snapshot
 from gateway.wire import json
@@ -41,6 +42,7 @@ class Pipeline:
         self._admission = Admission(limiter)
         self._store = store
         self._attempts = Attempts(metrics)
+        self.open_turns = OpenTurns()
         self._metrics = metrics
         self._logger = logger
 
@@ -67,11 +69,15 @@ class Pipeline:
                 snapshot, route, origin, network(request.remote or ""), exchange
             )
         ask = authorized(caller, route, ask, dialect)
-        with self._limiter.slot(caller.subject, caller.tier.concurrency):
+        with (
+            self.open_turns.counted(),
+            self._limiter.slot(caller.subject, caller.tier.concurrency),
+        ):
             opened = await self._store.begin(
                 caller.owner, route.id, ask.conversation_id, ask.user_id
             )
             try:
+                check_user(caller, route, ask, opened.turn, dialect)
                 return await self._turn(request, dialect, snapshot, route, ask, opened, exchange)
             finally:
                 await self._store.abandon(opened)
@@ -92,6 +98,7 @@ class Pipeline:
         prompt = _prompt(route, opened, ask, question)
         relay = await self._attempts.open(snapshot, route, prompt, opened, exchange)
         turn = _OpenTurn(self._store, route, opened, question, relay, exchange)
+        self.open_turns.add(relay)
         try:
             if dialect.reply is not None and not ask.stream:
                 reply = await turn.commit(await relay.fold())
@@ -108,6 +115,7 @@ class Pipeline:
             )
             return await self._stream(stream, encoder, turn, exchange)
         finally:
+            self.open_turns.discard(relay)
             relay.close()
             turn.record()
             if isinstance(relay.terminal, Failure):

@@ -29,6 +29,10 @@ MAX_DEPTH = 200
 _WRITABLE_DEPTH = 254
 
 
+# An id is kept and sent back: nobody needs more characters, and nobody may make us keep more.
+MAX_IDENTIFIER = 512
+
+
 class InvalidJson(ValueError):
     """The bytes are not JSON, or deeper than `MAX_DEPTH`."""
 
@@ -102,10 +106,12 @@ def text(value: Json) -> str:
 
 
 def identifier(value: Json) -> str | None:
-    """A string or an integer as text; None for anything else and for `""`."""
+    """A string or an integer as text; None for anything else, for `""`, and for what is longer
+    than `MAX_IDENTIFIER`."""
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         return None
-    return str(value) or None
+    written = str(value)
+    return written if 0 < len(written) <= MAX_IDENTIFIER else None
 
 
 def count(value: Json) -> int | None:

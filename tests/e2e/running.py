@@ -26,7 +26,7 @@ CHATS: dict[str, tuple[str, Json]] = {
 }
 
 
-async def eventually(check: Callable[[], bool], timeout: float = 2.0) -> None:
+async def eventually(check: Callable[[], bool], timeout: float = 5.0) -> None:
     """Wait for what has no event to wait for."""
     async with asyncio.timeout(timeout):
         while not check():  # noqa: ASYNC110 - the gateway's state has no events
@@ -83,13 +83,6 @@ def as_the_guide_reads(body: bytes) -> list[Json]:
             break
         values.append(json.loads(data.encode()))
     return values
-
-
-async def until(happened: Callable[[], bool], timeout: float = 5.0) -> None:
-    """Wait for what no event tells of."""
-    async with asyncio.timeout(timeout):
-        while not happened():  # noqa: ASYNC110  # nobody sets an event for it
-            await asyncio.sleep(0.005)
 
 
 @dataclass(slots=True)

@@ -206,6 +206,36 @@ workspaces = ["acme"]
     assert (other.status, other.error["code"]) == (403, "AUTH_INSUFFICIENT_PERMISSIONS")
 
 
+async def test_a_signed_key_for_one_user_sees_no_other_users_conversations(
+    start: Start, answering: ScriptedUpstream
+) -> None:
+    """Another user's conversation does not exist for it; its own goes on."""
+    gateway = await start(
+        config(
+            answering.url,
+            more="""
+[[auth.signing_keys]]
+id = "k1"
+algorithm = "EdDSA"
+public_key = { env = "PEM" }
+workspaces = ["acme"]
+""",
+        ),
+        PEM=SIGNER.public,
+    )
+
+    async def conversation_of(user: str) -> Json:
+        answer = await gateway.post(V2, {"message": "hi", "userId": user}, KEY)
+        return json.mapping(json.mapping(answer.frames[-2][1])["metadata"])["conversationId"]
+
+    async def status(conversation: Json) -> int:
+        body: Json = {"message": "hi", "conversationId": conversation}
+        return (await gateway.post(V2, body, token(user="alice"))).status
+
+    assert await status(await conversation_of("alice")) == 200
+    assert await status(await conversation_of("bob")) == 404
+
+
 class KeyServer:
     """Publishes a key set, as an identity provider does."""
 
@@ -432,6 +462,21 @@ async def test_identity(start: Start, answering: ScriptedUpstream, key: str | No
     assert await status(user_id="u1", user_hash="0" * 64) == 403
     assert await status(user_id="u1", user_hash="") == 400
     assert await status(user_id="u1", user_hash=good, user_metadata={"plan": "pro"}) == 200
+
+
+async def test_an_identified_users_conversation_needs_the_identity(
+    start: Start, answering: ScriptedUpstream
+) -> None:
+    """Who knows its id only, and not the user's hash, does not get on with it."""
+    gateway = await serve(start, answering)
+    good = hmac.new(b"identity-secret", b"u1", sha256).hexdigest()
+    who: dict[str, Json] = {"user_id": "u1", "user_hash": good}
+    body: dict[str, Json] = {"agentId": 3, "message": "hi"}
+    first = await gateway.post(V1, {**body, **who}, None, Origin=SITE)
+    body["conversationId"] = json.mapping(first.frames[-1][1])["conversationId"]
+
+    assert (await gateway.post(V1, {**body, **who}, None, Origin=SITE)).status == 200
+    assert (await gateway.post(V1, body, None, Origin=SITE)).status == 404
 
 
 # Limits.

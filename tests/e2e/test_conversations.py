@@ -8,7 +8,7 @@ from gateway.auth.mint import key_hash
 from gateway.core.events import Json
 from gateway.wire import json
 from tests.e2e.conftest import Start
-from tests.e2e.running import KEY, Answered, Running, config, until
+from tests.e2e.running import KEY, Answered, Running, config, eventually
 from tests.e2e.scripted import (
     Close,
     Hang,
@@ -213,7 +213,7 @@ async def test_abandoned_turn_leaves_no_trace(start: Start, upstream: ScriptedUp
     conversation = conversation_of(await gateway.chat_v2("one"))
     async with gateway.raw(V2, {"message": "lost", "conversationId": conversation}) as (reader, _):
         await reader.readuntil(b"Hm")
-    await until(lambda: gateway.gateway.limiter.busy == 0)
+    await eventually(lambda: gateway.gateway.limiter.busy == 0)
     assert (await gateway.chat_v2("two", conversationId=conversation)).text == "Bye"
     assert upstream.requests[-1].json["messages"] == [_user("one"), _said("Hi"), _user("two")]
 

@@ -14,7 +14,7 @@ from gateway.core.events import Json
 from gateway.upstreams import UPSTREAMS
 from gateway.wire import json
 from tests.e2e.conftest import Start
-from tests.e2e.running import KEY, KEY_HASH, Answered, Running, config, until
+from tests.e2e.running import KEY, KEY_HASH, Answered, Running, config, eventually
 from tests.e2e.scripted import Hang, ScriptedUpstream, Step, document, head, openai_text
 
 V1, V2 = "/api/v1/chat", "/api/v2/agents/1/chat"
@@ -501,9 +501,9 @@ async def test_client_that_leaves_half_way(start: Start, upstream: ScriptedUpstr
     _, writer = await asyncio.open_connection(host, int(port))
     writer.write(request_head(V2, "Content-Length: 100") + b'{"mess')
     await writer.drain()
-    await until(lambda: gateway.gateway.limiter.subjects == 1)
+    await eventually(lambda: gateway.gateway.limiter.subjects == 1)
     writer.transport.abort()
-    await until(lambda: bool(gateway.log_lines()))
+    await eventually(lambda: bool(gateway.log_lines()))
     (line,) = gateway.log_lines()
     assert line["outcome"] == "client_gone"
 

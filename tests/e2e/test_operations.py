@@ -15,7 +15,7 @@ from gateway.core.events import Json
 from gateway.upstreams import UPSTREAMS
 from gateway.wire import json
 from tests.e2e.conftest import Start
-from tests.e2e.running import KEY, KEY_HASH, Running, config, until
+from tests.e2e.running import KEY, KEY_HASH, Running, config, eventually
 from tests.e2e.scripted import (
     END,
     Close,
@@ -130,7 +130,7 @@ async def test_metrics_after_a_mixed_load(start: Start, upstream: ScriptedUpstre
     """Every family of the README is there, and counts what happened."""
     gateway = await serve(start, upstream)
     await mixed_load(gateway, upstream)
-    await until(lambda: gateway.gateway.limiter.busy == 0)
+    await eventually(lambda: gateway.gateway.limiter.busy == 0)
     values = await gateway.metrics()
 
     def total(name: str, **labels: str) -> float:
@@ -174,7 +174,7 @@ async def test_active_streams(start: Start, upstream: ScriptedUpstream) -> None:
     async with gateway.raw(V2, {"message": "hi"}) as (reader, _):
         await reader.readuntil(b"Hm")
         assert (await gateway.metrics())[name] == 1
-    await until(lambda: gateway.gateway.limiter.busy == 0)
+    await eventually(lambda: gateway.gateway.limiter.busy == 0)
     assert (await gateway.metrics())[name] == 0
 
 
@@ -302,7 +302,7 @@ async def test_lines_of_what_went_wrong(start: Start, upstream: ScriptedUpstream
     """Each outcome has its own word."""
     gateway = await serve(start, upstream)
     await mixed_load(gateway, upstream)
-    await until(lambda: gateway.gateway.limiter.busy == 0)
+    await eventually(lambda: gateway.gateway.limiter.busy == 0)
     outcomes = {line["outcome"] for line in gateway.log_lines() if line["event"] == "request"}
     assert outcomes == {
         "complete",
