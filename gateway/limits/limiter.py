@@ -4,8 +4,6 @@ A subject is text that its callers choose: a key's id, or an agent and a client'
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from gateway.config.values import Rate
 from gateway.core.errors import ErrorCode, GatewayError
@@ -51,30 +49,13 @@ class Limiter:
             self._buckets.move_to_end(subject)
         return decision
 
-    @contextmanager
-    def slot(self, subject: str, limit: int | None) -> Iterator[None]:
-        """Hold one of `limit` slots, however the block ends. None: as many as are asked for.
+    def slot(self, subject: str, limit: int | None) -> "Slot":
+        """One of `limit` slots, held by a `with` however it ends. None: as many as are asked for.
 
-        Those count too: a limit that a reload brings knows of the turns that are open. Raises
-        `GatewayError(RATE_LIMITED)` when all are taken.
+        Those count too: a limit that a reload brings knows of the turns that are open. Entering
+        raises `GatewayError(RATE_LIMITED)` when all are taken.
         """
-        taken = self._slots.get(subject, 0)
-        if limit is not None and taken >= limit:
-            raise GatewayError(
-                ErrorCode.RATE_LIMITED,
-                f"too many turns at once, at most {limit} may be open: wait for one to end",
-                retry_after=_SLOT_RETRY,
-            )
-        self._slots[subject] = taken + 1
-        try:
-            yield
-        finally:
-            self._release(subject)
-
-    def _release(self, subject: str) -> None:
-        self._slots[subject] -= 1
-        if not self._slots[subject]:
-            del self._slots[subject]
+        return Slot(self._slots, subject, limit)
 
     def _make_room(self, now: float) -> None:
         """Forget one bucket: a full one of the least recently used, else simply the next.
@@ -88,3 +69,31 @@ class Limiter:
                 return
             self._buckets[subject] = state
         self._buckets.popitem(last=False)
+
+
+class Slot:
+    """See `Limiter.slot`."""
+
+    __slots__ = ("_limit", "_subject", "_taken")
+
+    def __init__(self, taken: dict[str, int], subject: str, limit: int | None) -> None:
+        self._taken = taken
+        self._subject = subject
+        self._limit = limit
+
+    def __enter__(self) -> None:
+        taken = self._taken.get(self._subject, 0)
+        if self._limit is not None and taken >= self._limit:
+            raise GatewayError(
+                ErrorCode.RATE_LIMITED,
+                f"too many turns at once, at most {self._limit} may be open: wait for one to end",
+                retry_after=_SLOT_RETRY,
+            )
+        self._taken[self._subject] = taken + 1
+
+    def __exit__(self, *_: object) -> None:
+        left = self._taken[self._subject] - 1
+        if left:
+            self._taken[self._subject] = left
+        else:
+            del self._taken[self._subject]

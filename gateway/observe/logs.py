@@ -20,11 +20,7 @@ def build_logger(level: str = "info", stream: BinaryIO | None = None) -> Logger:
     """A logger of JSON lines on `stream`, standard error unless given."""
     logger: Logger = structlog.wrap_logger(
         structlog.BytesLogger(stream or sys.stderr.buffer),
-        processors=[
-            structlog.processors.add_log_level,
-            _locate_exception,
-            _render,
-        ],
+        processors=[_locate_exception, _render],
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[level.upper()]
         ),
@@ -61,7 +57,9 @@ def log_exchange(logger: Logger, exchange: Exchange) -> None:
 def _locate_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """The types of an exception and its causes, and where each was raised. What they say is left
     out: a `KeyError` says the key, and that may be a caller's text or a credential."""
-    given = event.pop("exc_info", None)
+    if "exc_info" not in event:
+        return event
+    given = event.pop("exc_info")
     exc = given if isinstance(given, BaseException) else sys.exc_info()[1] if given else None
     if exc is not None:
         event["exception"] = "".join(_places(exc))
@@ -86,7 +84,7 @@ def _milliseconds(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds * 1000, 3)
 
 
-def _render(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
+def _render(_logger: WrappedLogger, method: str, event: EventDict) -> bytes:
     # orjson writes a date itself, for a tenth of what structlog's stamp and renderer cost.
-    line = {"timestamp": datetime.now(UTC), **event}
+    line = {"timestamp": datetime.now(UTC), "level": method, **event}
     return orjson.dumps(line, default=str, option=orjson.OPT_UTC_Z)

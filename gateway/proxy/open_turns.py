@@ -1,8 +1,7 @@
 """The turns in progress, so that a stop can wait for them, and then end them in their own words."""
 
 import asyncio
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Coroutine
 
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.proxy.relay import Relay
@@ -20,17 +19,15 @@ class OpenTurns:
         self._none = asyncio.Event()
         self._none.set()
 
-    @contextmanager
-    def counted(self) -> Iterator[None]:
-        """One turn, from here to the end of the block."""
+    def __enter__(self) -> None:
+        """One turn more, to the end of the block."""
         self._count += 1
         self._none.clear()
-        try:
-            yield
-        finally:
-            self._count -= 1
-            if not self._count:
-                self._none.set()
+
+    def __exit__(self, *_: object) -> None:
+        self._count -= 1
+        if not self._count:
+            self._none.set()
 
     def add(self, relay: Relay) -> None:
         self._relays.add(relay)

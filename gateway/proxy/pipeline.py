@@ -70,7 +70,7 @@ class Pipeline:
             )
         ask = authorized(caller, route, ask, dialect)
         with (
-            self.open_turns.counted(),
+            self.open_turns,
             self._limiter.slot(caller.subject, caller.tier.concurrency),
         ):
             opened = await self._store.begin(
