@@ -75,7 +75,11 @@ def test_it_stops(demo: Served) -> None:
     assert code == 0
     assert "stopping" in out
     lines = [json.loads(line) for line in err.splitlines()]
-    assert [line["event"] for line in lines] == ["request"]
+    assert [(line["event"], line["status"]) for line in lines] == [
+        ("request", 200),
+        ("request", 400),
+    ]
+    assert "canary" not in err
 
 
 def test_interrupt_is_no_failure(demo: Served) -> None:

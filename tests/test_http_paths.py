@@ -10,7 +10,8 @@ from gateway.http.paths import CHAT_PATHS, dialect_of
     [
         ("/api/v1/chat", "bookbag-v1"),
         ("/api/v1/", "bookbag-v1"),
-        ("/api/v1", "bookbag-v2"),
+        ("/api/v1", "bookbag-v1"),
+        ("/api/v1x", "bookbag-v2"),
         ("/api/v10/chat", "bookbag-v2"),
         ("/api/v2/agents/1/chat", "bookbag-v2"),
         ("/x/api/v1/chat", "bookbag-v2"),

@@ -34,7 +34,7 @@ def is_preflight(request: web.Request) -> bool:
     )
 
 
-def preflight(request: web.Request, methods: str) -> web.Response:
+def preflight(methods: str) -> web.Response:
     """The answer to a preflight; without the origin's own header it is a refusal."""
     return web.Response(
         status=204,

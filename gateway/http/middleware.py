@@ -26,6 +26,16 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 # line of them.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 
+MALFORMED = "malformed_request"
+"""The outcome of what does not parse as HTTP."""
+
+_MALFORMED = GatewayError(
+    ErrorCode.INVALID_BODY,
+    "the request is not well-formed HTTP, or has a line or a header that is too long",
+)
+
+_FAILED = GatewayError(ErrorCode.INTERNAL, "the gateway failed to serve this request")
+
 _CHALLENGES: dict[ErrorCode, str] = {
     ErrorCode.KEY_MISSING: 'Bearer realm="oc-gateway"',
     ErrorCode.KEY_INVALID: 'Bearer realm="oc-gateway", error="invalid_token"',
@@ -48,8 +58,7 @@ class Outermost:
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         dialect = dialect_of(request.path)
         exchange = Exchange(_request_id(request), dialect.name, time.monotonic())
-        exchange.headers = {"Server": "oc-gateway", "X-Request-Id": exchange.request_id}
-        exchange.headers |= cors_headers(request.headers.get(hdrs.ORIGIN), self._origins())
+        exchange.headers = self._headers(exchange, request.headers.get(hdrs.ORIGIN))
         request[EXCHANGE] = exchange
         try:
             response = await self._answer(request, handler, dialect, exchange)
@@ -59,17 +68,50 @@ class Outermost:
             exchange.status = exchange.status or 499  # nginx's word for it
             raise
         finally:
-            exchange.duration = time.monotonic() - exchange.started
-            self._metrics.observe(exchange)
-            log_exchange(self._logger, exchange)
+            self._record(exchange)
         return response
+
+    def refuse(self, path: str, status: int, exc: BaseException | None) -> web.Response:
+        """The answer to what never becomes a request: what does not parse, or, with `exc`, what a
+        bug keeps from us. Nothing that the client sent is in it, or in the log."""
+        dialect = dialect_of(path)
+        exchange = Exchange(secrets.token_hex(16), dialect.name, time.monotonic())
+        error = _MALFORMED
+        exchange.outcome = MALFORMED
+        if exc is not None:
+            self.failed(exc, exchange.request_id)
+            error = _FAILED
+            exchange.outcome = error.code
+        response = _error_response(dialect, error)
+        response.set_status(status)
+        response.headers.update(self._headers(exchange, None))
+        exchange.status = status
+        self._record(exchange)
+        return response
+
+    def failed(self, exc: BaseException | None, request_id: str | None = None) -> None:
+        """Log a bug on a connection."""
+        self._logger.error("internal_error", request_id=request_id, exc_info=exc)
+
+    def _headers(self, exchange: Exchange, origin: str | None) -> dict[str, str]:
+        ours = {"Server": "oc-gateway", "X-Request-Id": exchange.request_id}
+        return ours | cors_headers(origin, self._origins())
+
+    def _record(self, exchange: Exchange) -> None:
+        exchange.duration = time.monotonic() - exchange.started
+        self._metrics.observe(exchange)
+        log_exchange(self._logger, exchange)
 
     async def _answer(
         self, request: web.Request, handler: Handler, dialect: Dialect, exchange: Exchange
     ) -> web.StreamResponse:
         try:
-            if is_preflight(request):
-                response: web.StreamResponse = preflight(request, "GET, POST, OPTIONS")
+            # No path has the method OPTIONS; one that is not there at all has no preflight either.
+            if is_preflight(request) and isinstance(
+                missed := request.match_info.http_exception, web.HTTPMethodNotAllowed
+            ):
+                methods = ", ".join(sorted(missed.allowed_methods))
+                response: web.StreamResponse = preflight(methods)
             else:
                 response = await handler(request)
         except Exception as exc:
@@ -98,7 +140,7 @@ class Outermost:
                     method=request.method,
                     exc_info=exc,
                 )
-                return GatewayError(ErrorCode.INTERNAL, "the gateway failed to serve this request")
+                return _FAILED
 
 
 def _request_id(request: web.Request) -> str:

@@ -18,4 +18,4 @@ _PREFIXES: dict[str, Dialect] = {"/api/v1/": BOOKBAG_V1, "": BOOKBAG_V2}
 
 def dialect_of(path: str) -> Dialect:
     """The dialect in which an answer at this path, also an error, is written."""
-    return next(dialect for prefix, dialect in _PREFIXES.items() if path.startswith(prefix))
+    return next(dialect for prefix, dialect in _PREFIXES.items() if f"{path}/".startswith(prefix))

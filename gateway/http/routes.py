@@ -3,9 +3,10 @@
 import time
 from collections.abc import Awaitable, Callable
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from gateway.core.codec import Dialect
+from gateway.http.connection import OUTERMOST
 from gateway.http.middleware import EXCHANGE, Outermost
 from gateway.http.paths import CHAT_PATHS, HEALTH_PATH
 from gateway.proxy.pipeline import Pipeline
@@ -23,8 +24,9 @@ def build_public(pipeline: Pipeline, outermost: Outermost, max_body: int) -> web
         return await outermost(request, handler)
 
     app = web.Application(middlewares=[middleware], client_max_size=max_body)
+    app[OUTERMOST] = outermost
     for path, dialect in CHAT_PATHS.items():
-        app.router.add_post(path, _chat(pipeline, dialect), expect_handler=_expect)
+        app.router.add_post(path, _chat(pipeline, dialect))
     app.router.add_get(HEALTH_PATH, _health)
     return app
 
@@ -37,15 +39,6 @@ def _chat(
         return await pipeline.chat(request, dialect, agent, request[EXCHANGE])
 
     return chat
-
-
-async def _expect(request: web.Request) -> None:
-    # RFC 9110, section 10.1.1: any other expectation may be ignored. aiohttp would refuse it past
-    # our middleware, in no dialect's words.
-    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        # It is no part of the response, whose head is still to come.
-        request.writer.output_size = 0
 
 
 async def _health(_request: web.Request) -> web.Response:

@@ -4,11 +4,20 @@ import os
 
 from aiohttp import web
 
+from gateway.http.connection import Runner
+
 # After an early refusal (413), how long a client that goes on sending is listened to, so that it
 # reads the refusal instead of a reset.
 _LINGER = 2.0
 
 _BACKLOG = 8192
+
+# How long an idle connection is kept: longer than the minute of most proxies in front of us, so
+# that none sends a request on a connection that is being closed.
+_KEEPALIVE = 75.0
+
+# How long a client may take for a request's head.
+_HEAD = 15.0
 
 # What is still running after the turns were drained has had its time.
 _SHUTDOWN = 1.0
@@ -21,16 +30,27 @@ class CannotListen(Exception):
 class Listener:
     """Serves an application until it is stopped. `section` is the config's name for it."""
 
-    def __init__(self, app: web.Application, section: str, host: str, port: int) -> None:
+    def __init__(
+        self,
+        app: web.Application,
+        section: str,
+        host: str,
+        port: int,
+        *,
+        keepalive: float = _KEEPALIVE,
+        head_timeout: float = _HEAD,
+    ) -> None:
         self._section = section
         self._host = host
         self._port = port
-        self._runner = web.AppRunner(
+        self._runner = Runner(
             app,
             access_log=None,
-            # Off by default in aiohttp: without it a handler whose client has gone goes on, and
-            # the upstream with it, until the upstream speaks.
-            handler_cancellation=True,
+            # A body that unpacks to a thousand times its size would be unpacked on the event loop,
+            # also after it was refused.
+            auto_decompress=False,
+            keepalive_timeout=keepalive,
+            head_timeout=head_timeout,
             lingering_time=_LINGER,
             shutdown_timeout=_SHUTDOWN,
         )

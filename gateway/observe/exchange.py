@@ -31,7 +31,7 @@ class Exchange:
     attempts: int = 0
     status: int = 0
     outcome: str = COMPLETE
-    """`complete`, `client_gone`, `client_stalled`, or the code of the error."""
+    """`complete`, `client_gone`, `client_stalled`, `malformed_request`, or an error's code."""
     first_event: float | None = None
     """From the request's arrival to the upstream's first content."""
     duration: float = 0.0

@@ -239,6 +239,8 @@ async def _read(request: web.Request, server: Server) -> Json:
         raise GatewayError(
             ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send the request as Content-Type: application/json"
         )
+    if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
+        raise GatewayError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send the body uncompressed")
     too_large = GatewayError(
         ErrorCode.BODY_TOO_LARGE, f"the request body may have at most {server.max_body} bytes"
     )

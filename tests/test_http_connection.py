@@ -1,0 +1,225 @@
+"""A client's connection: its clocks, bugs on it, and with them what is relied on of aiohttp."""
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from aiohttp import web
+
+from gateway.http.connection import OUTERMOST
+from gateway.http.middleware import Outermost
+from gateway.http.server import Listener
+from gateway.observe.logs import build_logger
+from gateway.observe.metrics import Metrics
+
+HEAD, KEEPALIVE = 0.1, 0.4
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: canary\r\n\r\n"
+OK = b"HTTP/1.1 200 OK"
+
+Connect = Callable[[web.Application], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
+
+
+@pytest.fixture
+async def connect() -> AsyncIterator[Connect]:
+    """Connects to a listener of its own, with short clocks."""
+    listeners: list[Listener] = []
+    writers: list[asyncio.StreamWriter] = []
+
+    async def connect(
+        app: web.Application,
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        listener = Listener(app, "server", "127.0.0.1", 0, keepalive=KEEPALIVE, head_timeout=HEAD)
+        await listener.start()
+        listeners.append(listener)
+        port = int(listener.url.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writers.append(writer)
+        return reader, writer
+
+    yield connect
+    for writer in writers:
+        writer.transport.abort()
+    for listener in listeners:
+        await listener.stop()
+
+
+def serving(handler: Callable[[web.Request], Awaitable[web.Response]]) -> web.Application:
+    app = web.Application()
+    app.router.add_route("*", "/", handler)
+    return app
+
+
+async def echo(request: web.Request) -> web.Response:
+    return web.Response(body=await request.read())
+
+
+async def closed_after(reader: asyncio.StreamReader) -> float:
+    """Seconds until the other side closes, and nothing comes before."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    async with asyncio.timeout(5):
+        assert await reader.read() == b""
+    return loop.time() - began
+
+
+async def answer(reader: asyncio.StreamReader) -> bytes:
+    """A response without a body."""
+    async with asyncio.timeout(5):
+        return await reader.readuntil(b"\r\n\r\n")
+
+
+async def test_silence_from_the_start(connect: Connect) -> None:
+    """A connection that never sends anything has the time of a head."""
+    reader, _ = await connect(serving(echo))
+    assert HEAD * 0.5 < await closed_after(reader) < KEEPALIVE
+
+
+@pytest.mark.parametrize("served", [0, 1, 2])
+async def test_slow_head(connect: Connect, served: int) -> None:
+    """A head that drips has the same time as one that stops, on a new connection or a kept one."""
+    reader, writer = await connect(serving(echo))
+    for _ in range(served):
+        writer.write(REQUEST)
+        assert (await answer(reader)).startswith(OK)
+    dripping = asyncio.ensure_future(_drip(writer))
+    assert await closed_after(reader) < KEEPALIVE
+    dripping.cancel()
+
+
+async def _drip(writer: asyncio.StreamWriter) -> None:
+    for byte in REQUEST:
+        writer.write(bytes([byte]))
+        await asyncio.sleep(HEAD / 4)
+
+
+async def test_idle(connect: Connect) -> None:
+    """A connection that has served is kept for the next request, but not for ever."""
+    reader, writer = await connect(serving(echo))
+    writer.write(REQUEST)
+    assert (await answer(reader)).startswith(OK)
+    await asyncio.sleep(HEAD * 2)
+    writer.write(REQUEST)
+    assert (await answer(reader)).startswith(OK)
+    assert KEEPALIVE * 0.9 < await closed_after(reader) < KEEPALIVE * 5
+
+
+async def test_head_in_pieces_within_its_time(connect: Connect) -> None:
+    """Its clock is no longer there when the request is served."""
+
+    async def slow(_request: web.Request) -> web.Response:
+        await asyncio.sleep(HEAD * 3)
+        return web.Response()
+
+    reader, writer = await connect(serving(slow))
+    for _ in range(2):
+        writer.write(REQUEST[:20])
+        await asyncio.sleep(0.01)
+        writer.write(REQUEST[20:])
+        assert (await answer(reader)).startswith(OK)
+
+
+async def test_body_has_its_own_time(connect: Connect) -> None:
+    """The head's clock is not the body's, also where that comes byte by byte."""
+    reader, writer = await connect(serving(echo))
+    writer.write(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 6\r\n\r\n")
+    for _ in range(6):
+        await asyncio.sleep(HEAD / 3)
+        writer.write(b"x")
+    assert (await answer(reader)).startswith(OK)
+    assert await reader.readexactly(6) == b"xxxxxx"
+
+
+async def test_rest_of_a_refused_body_is_no_head(connect: Connect) -> None:
+    """What is still sent of a body that nobody reads starts no clock."""
+
+    async def refuse(_request: web.Request) -> web.Response:
+        return web.Response(status=413)
+
+    reader, writer = await connect(serving(refuse))
+    writer.write(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 6\r\n\r\n")
+    assert b" 413 " in await answer(reader)
+    writer.write(b"xxx")
+    await asyncio.sleep(0.01)
+    writer.write(b"xxx")
+    await asyncio.sleep(HEAD * 2)
+    writer.write(REQUEST)
+    assert b" 413 " in await answer(reader)
+
+
+async def test_pipelined_requests(connect: Connect) -> None:
+    """Each is answered, in order; the body of one is not broken by the head of the next."""
+    reader, writer = await connect(serving(echo))
+    request = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 3\r\n\r\n"
+    writer.write(request + b"one" + request + b"two" + request + b"th")
+    await asyncio.sleep(0.01)
+    writer.write(b"3")
+    for body in (b"one", b"two", b"th3"):
+        assert (await answer(reader)).startswith(OK)
+        assert await reader.readexactly(3) == body
+
+
+async def broken(request: web.Request) -> web.Response:
+    raise RuntimeError(request.host)
+
+
+async def test_bug_past_the_middleware(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
+    """A 500 in the path's words; the log says where it was raised, and not what it said."""
+    log = io.BytesIO()
+    app = serving(broken)
+    app[OUTERMOST] = Outermost(Metrics(), build_logger("info", log), lambda: ())
+    reader, writer = await connect(app)
+    writer.write(REQUEST)
+    head = await answer(reader)
+    assert b" 500 " in head.partition(b"\r\n")[0]
+    assert b"Server: oc-gateway\r\n" in head
+    assert b"X-Request-Id: " in head
+    assert b"the gateway failed to serve this request" in await reader.read()
+    error, request = log.getvalue().splitlines()
+    assert b"internal_error" in error
+    assert b"RuntimeError" in error
+    assert b'"status":500' in request
+    assert b"canary" not in log.getvalue()
+    assert not caplog.records
+
+
+async def test_bug_after_the_head(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
+    """What has begun is cut, not answered twice."""
+
+    async def handler(request: web.Request) -> web.Response:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        return await broken(request)
+
+    log = io.BytesIO()
+    app = serving(handler)
+    app[OUTERMOST] = Outermost(Metrics(), build_logger("info", log), lambda: ())
+    reader, writer = await connect(app)
+    writer.write(REQUEST)
+    async with asyncio.timeout(5):
+        assert (await reader.read()).count(b"HTTP/1.1 ") == 1
+    assert b"internal_error" in log.getvalue()
+    assert b"canary" not in log.getvalue()
+    assert not caplog.records
+
+
+async def test_application_without_words(
+    connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The admin's: what does not parse is refused without a word of it, and bugs are logged."""
+    reader, writer = await connect(serving(echo))
+    writer.write(b"GET / HTTP/1.1\r\nHost: canary\r\nAuthorization: \x01canary\r\n\r\n")
+    async with asyncio.timeout(5):
+        refusal = await reader.read()
+    assert b" 400 " in refusal.partition(b"\r\n")[0]
+    assert b"canary" not in refusal
+    assert not caplog.records
+
+    reader, writer = await connect(serving(broken))
+    writer.write(REQUEST)
+    async with asyncio.timeout(5):
+        failure = await reader.read()
+    assert b" 500 " in failure.partition(b"\r\n")[0]
+    assert b"canary" not in failure
+    assert [record.name for record in caplog.records] == ["aiohttp.server"]
