@@ -1,11 +1,13 @@
 """One answer, fed by hand: however its bytes are cut, it is the same."""
 
 import asyncio
+import gzip
+import zlib
 
 import pytest
 
 from gateway.core.errors import ErrorCode, GatewayError
-from gateway.proxy.connection import Connection, RemoteAnswer
+from gateway.proxy.connection import MAX_HEAD, Connection, RemoteAnswer
 
 
 class Wire(asyncio.Transport):
@@ -183,3 +185,167 @@ async def test_a_cancelled_wait_for_the_head_is_no_trouble() -> None:
     pool.answer.close()
 
     assert pool.answer.head.cancelled()
+
+
+def head_of(fields: int, start: bytes = b"HTTP/1.1 200 OK\r\n") -> bytes:
+    return start + b"".join(b"a%d: b\r\n" % number for number in range(fields)) + b"\r\n"
+
+
+@pytest.mark.parametrize("size", [1 << 20, 1000, 7])
+async def test_a_head_that_is_too_large(size: int) -> None:
+    """Whether it comes in one read, in which it ends, or in many."""
+    data = head_of(20_000)
+    assert len(data) > MAX_HEAD
+    pool = Pool()
+    pool.feed(*(data[start : start + size] for start in range(0, len(data), size)))
+
+    error = pool.answer.head.exception()
+    assert isinstance(error, GatewayError)
+    assert error.code is ErrorCode.UPSTREAM_MALFORMED
+    assert len(pool.answer.headers) < MAX_HEAD / 8
+
+
+async def test_interim_heads_count_too() -> None:
+    """Each is small, and there is no end of them."""
+    pool = Pool()
+    pool.feed(head_of(1000, b"HTTP/1.1 103 Early Hints\r\n") * 20 + ANSWER)
+
+    assert isinstance(pool.answer.head.exception(), GatewayError)
+
+
+async def test_the_largest_head_passes() -> None:
+    """Just within the limit, in one read."""
+    pool = Pool()
+    pool.feed(head_of(5000))
+
+    assert pool.answer.head.result() is None
+    assert len(pool.answer.headers) == 5000
+
+
+class Slow(Body):
+    """A client that falls behind with every piece."""
+
+    def __init__(self, answer: RemoteAnswer) -> None:
+        super().__init__()
+        self.pieces = 0
+        self._answer = answer
+
+    def data(self, data: bytes) -> None:
+        super().data(data)
+        self.pieces += 1
+        self._answer.pause()
+
+
+def packed(body: bytes, end: bytes = b"") -> bytes:
+    data = gzip.compress(body) + end
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
+    return head % len(data) + data
+
+
+LONG = b"Hello world. " * 200_000
+
+
+async def turns(number: int = 60) -> None:
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+async def test_a_slow_client_pauses_the_unpacking() -> None:
+    """One read may unpack to a long answer: it is given as the client takes it."""
+    pool = Pool(max_answer=len(LONG) * 2)
+    slow = Slow(pool.answer)
+    pool.answer.relay(slow)
+    pool.feed(packed(LONG))
+    await turns()
+    assert slow.pieces == 1
+
+    while not slow.ends:
+        pieces = slow.pieces
+        pool.answer.resume()
+        await turns()
+        assert slow.pieces <= pieces + 1
+
+    assert (slow.data_ == LONG, slow.ends) == (True, [None])
+
+
+async def test_a_long_answer_is_unpacked_in_turns() -> None:
+    """Other turns have theirs in between, and nothing more is read until it is done."""
+    pool = Pool(max_answer=len(LONG) * 2)
+    pool.answer.relay(pool.body)
+    data = packed(LONG)
+    pool.feed(data[:-1])
+    assert 0 < len(pool.body.data_) < len(LONG) / 4
+    assert pool.wire.paused
+
+    pool.feed(data[-1:])  # TLS may have had it in hand
+    assert pool.body.ends == []
+    await turns()
+
+    assert (pool.body.data_ == LONG, pool.body.ends) == (True, [None])
+    assert not pool.wire.paused
+    pool.answer.release()
+    assert pool.free == [pool.connection]
+
+
+async def test_a_connection_that_is_lost_while_unpacking() -> None:
+    """What has come is handed on first, then the error."""
+    pool = Pool(max_answer=len(LONG) * 2)
+    pool.answer.relay(pool.body)
+    pool.feed(packed(LONG)[:-1])
+    pool.connection.connection_lost(None)
+    assert pool.body.ends == []
+    await turns()
+
+    assert (pool.body.data_ == LONG, pool.body.ends) == (True, [ErrorCode.UPSTREAM_TRUNCATED])
+
+
+@pytest.mark.parametrize("end", ["release", "close"])
+async def test_nothing_is_unpacked_for_nobody(end: str) -> None:
+    """The turn is over: what is left is let go, also if the client was behind."""
+    pool = Pool(max_answer=len(LONG) * 2)
+    slow = Slow(pool.answer)
+    pool.answer.relay(slow)
+    pool.feed(packed(LONG))
+    pool.answer.resume()
+    getattr(pool.answer, end)()
+    await turns()
+
+    assert (slow.pieces, slow.ends) == (1, [])
+    assert pool.free == [pool.connection]
+    assert not pool.wire.paused
+
+
+async def test_an_unpacked_answer_that_is_too_large() -> None:
+    """It ends at the limit, once."""
+    pool = Pool(max_answer=200_000)
+    pool.answer.relay(pool.body)
+    pool.feed(packed(LONG), b"")
+    await turns()
+
+    assert len(pool.body.data_) <= 200_000
+    assert pool.body.ends == [ErrorCode.UPSTREAM_OVERSIZED]
+
+
+async def test_an_unknown_coding_ends_the_answer() -> None:
+    """Also if its body comes in a read of its own: the error goes the way of all others."""
+    pool = Pool()
+    pool.answer.relay(pool.body)
+    pool.feed(b"HTTP/1.1 200 OK\r\nContent-Encoding: x\r\nContent-Length: 2\r\n\r\n", b"ab")
+
+    assert pool.body.ends == [ErrorCode.UPSTREAM_MALFORMED]
+
+
+@pytest.mark.parametrize("size", [1 << 20, 1])
+async def test_what_was_good_comes_before_the_error(size: int) -> None:
+    """However the network cuts the body."""
+    packer = zlib.compressobj(wbits=31)
+    good = packer.compress(b"Hello") + packer.flush(zlib.Z_SYNC_FLUSH)
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n"
+    data = good + b"\xff" * 40
+    pool = Pool()
+    pool.answer.relay(pool.body)
+    pool.feed(head, *(data[start : start + size] for start in range(0, len(data), size)))
+    await turns()
+
+    assert pool.body.data_[:5] == b"Hello"
+    assert pool.body.ends == [ErrorCode.UPSTREAM_MALFORMED]

@@ -1,5 +1,7 @@
 """The requests that OpenAI-compatible upstreams are sent."""
 
+import pytest
+
 from gateway.core.codec import Target
 from gateway.core.events import Json, ToolCall
 from gateway.core.turn import Message, Prompt, Role, Tool
@@ -127,4 +129,23 @@ def test_a_call_without_an_answer_is_left_out() -> None:
         {"role": "user", "content": "Hello"},
         {"role": "assistant", "content": "One moment."},
         {"role": "user", "content": "Hello"},
+    ]
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_an_answer_that_says_nothing_is_left_out(text: str) -> None:
+    """Many servers refuse one: after a call that nobody answered, and after no text at all."""
+    calls = (ToolCall("call_1", "run", {}),)
+    messages = (
+        HELLO,
+        Message(Role.ASSISTANT, text, tool_calls=calls),
+        HELLO,
+        Message(Role.ASSISTANT, text),
+        Message(Role.USER, ""),
+    )
+
+    assert body(Prompt(messages=messages, stream=True))["messages"] == [
+        {"role": "user", "content": "Hello"},
+        {"role": "user", "content": "Hello"},
+        {"role": "user", "content": ""},
     ]

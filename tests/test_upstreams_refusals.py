@@ -9,6 +9,7 @@ from gateway.core.events import Json
 from gateway.upstreams import UPSTREAMS
 from gateway.upstreams.refusals import (
     MAX_PASSED_MESSAGE,
+    MAX_RETRY_AFTER,
     MESSAGES,
     failed,
     failure,
@@ -98,6 +99,8 @@ def test_no_other_message_passes(status: int) -> None:
         ({"retry-after": "Wed, 21 Oct 2026 07:28:30 GMT"}, None),
         ({"retry-after": "Wed, 21 Oct 2026 07:28:30 GMT", "date": "today"}, None),
         ({"retry-after": "Wed, 21 Oct 99999999999999999999 07:28:30 GMT", "date": NOW}, None),
+        ({"retry-after": "86401"}, MAX_RETRY_AFTER),
+        ({"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT", "date": NOW}, MAX_RETRY_AFTER),
         ({"retry-after": "-3", "date": NOW}, None),
         ({"retry-after": "²"}, None),
         ({"retry-after": "9" * 5000}, None),
@@ -115,7 +118,7 @@ def test_no_header_breaks_it(after: str, date: str) -> None:
     """A wait that cannot be read is none, and one that can is not negative."""
     seconds = refusal(429, {"retry-after": after, "date": date}, b"").retry_after
 
-    assert seconds is None or seconds >= 0
+    assert seconds is None or 0 <= seconds <= MAX_RETRY_AFTER
 
 
 def test_only_a_rate_limit_has_a_wait() -> None:

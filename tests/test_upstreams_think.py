@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.events import Event, ReasoningDelta, TextDelta
-from gateway.upstreams.think import ThinkSplitter
+from gateway.upstreams.think import MAX_BLANK, ThinkSplitter
 from tests.golden_cases import cut
 
 
@@ -54,6 +54,16 @@ def test_cut_anywhere(case: tuple[str, str, str], places: list[int]) -> None:
     deltas = [piece.decode() for piece in cut(text.encode(), places)]
 
     assert split(*deltas) == (reasoning, answer)
+
+
+def test_blanks_are_held_back_only_so_far() -> None:
+    """An answer of nothing but blanks is passed on, and is no longer looked through each time."""
+    splitter = ThinkSplitter()
+    events = [splitter.split(" ") for _ in range(3 * MAX_BLANK)]
+
+    assert [len(said) for said in events] == [0] * MAX_BLANK + [1] * (2 * MAX_BLANK)
+    assert splitter.end() == []
+    assert split(" " * MAX_BLANK, "<think>why</think>answer") == ("why", "answer")
 
 
 @given(st.lists(st.sampled_from(["<think>", "</think>", "<", "/think>", " ", "a", "\n"])))

@@ -79,6 +79,36 @@ def test_half_a_surrogate_pair_is_replaced(written: bytes, value: Json) -> None:
     json.dumps(value)
 
 
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        (b'{"a":NaN,"b":[NaN, Infinity,-Infinity]}', {"a": None, "b": [None, None, None]}),
+        (b'{"a": NaN ,\n"b":\t-Infinity}', {"a": None, "b": None}),
+        (rb'{"a,NaN":NaN,"b":"\",NaN: Infinity\\"}', {"a,NaN": None, "b": '",NaN: Infinity\\'}),
+        (rb'["\ud83d,NaN",NaN]', ["\ufffd,NaN", None]),
+    ],
+)
+def test_what_is_no_number_is_null(written: bytes, value: Json) -> None:
+    """As Python's json writes it, which one field of the usage is enough for."""
+    assert json.loads(written) == value
+
+
+@pytest.mark.parametrize(
+    "data", [b"[NaNs]", b"[-NaN]", b"[nan]", b"{NaN:1}", b'[",NaN]', b"[1NaN]"]
+)
+def test_what_is_near_to_it_is_an_error(data: bytes) -> None:
+    """Nothing else is mended."""
+    with pytest.raises(json.InvalidJson):
+        json.loads(data)
+
+
+@pytest.mark.parametrize("unit", [b'\\"', b'"', b'"\\', b"NaN,", b'{"', b"\\"])
+def test_what_is_no_json_is_looked_through_once(unit: bytes) -> None:
+    """Else a string that does not end, and all that may be mistaken for one, would take hours."""
+    with pytest.raises(json.InvalidJson):
+        json.loads(b'["' + unit * ((1 << 20) // len(unit)))
+
+
 def nested(depth: int, start: bytes = b"[", end: bytes = b"]") -> bytes:
     return start * depth + b"1" + end * depth
 

@@ -5,7 +5,7 @@ reader is in between, which is what makes an event cheap.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import cast
 
 import httptools
@@ -16,6 +16,10 @@ from gateway.proxy.encoding import Decompressor, decompressor
 
 # An upstream that never ends its head would otherwise be read for ever (nginx allows 32 KiB).
 MAX_HEAD = 64 << 10
+
+# Pieces of an unpacked body that are handed on in one turn of the loop. A small read may unpack to
+# a long answer, which would keep every other turn waiting, and grow a slow client's buffer.
+_BURST = 4
 
 # After a turn's last event there is only the end of the HTTP message to come. It is worth waiting
 # for a moment: then the connection can serve again.
@@ -79,9 +83,13 @@ class RemoteAnswer:
         self._left = max_answer
         self._in_head = True
         self._head_left = MAX_HEAD
+        self._fields_left = MAX_HEAD
+        self._paused = False
         self._body: list[bytes] = []
         self._sink: Sink | None = None
         self._decompressor: Decompressor | None = None
+        self._pieces: Iterator[bytes] | None = None
+        self._next_burst: asyncio.Handle | None = None
         self._complete = False
         self._reusable = False
         self._error: GatewayError | None = None
@@ -94,15 +102,19 @@ class RemoteAnswer:
         self._flush()
 
     def pause(self) -> None:
+        self._paused = True
         if self._connection is not None:
             self._connection.transport.pause_reading()
 
     def resume(self) -> None:
-        if self._connection is not None:
+        self._paused = False
+        if self._is_packed():
+            self._later()
+        elif self._connection is not None:
             self._connection.transport.resume_reading()
 
     def release(self) -> None:
-        self._sink = None
+        self._sink, self._pieces, self._body = None, None, []
         if self._connection is None:
             return
         if self._complete or self._error:
@@ -112,7 +124,7 @@ class RemoteAnswer:
             self._grace = asyncio.get_running_loop().call_later(RELEASE_GRACE, self.close)
 
     def close(self) -> None:
-        self._sink = None
+        self._sink, self._pieces, self._body = None, None, []
         self._free()
 
     def fail(self, error: GatewayError) -> None:
@@ -156,6 +168,12 @@ class RemoteAnswer:
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.head.done():
             return  # of the trailer, or of an answer to nothing
+        self._fields_left -= len(name) + len(value) + len(b": \r\n")
+        if self._fields_left < 0:  # however few reads it came in
+            self._note(
+                GatewayError(ErrorCode.UPSTREAM_MALFORMED, "the upstream's headers are too large")
+            )
+            return
         self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
@@ -205,28 +223,63 @@ class RemoteAnswer:
         if sink is None:
             self._end_release()
             return
-        if self._body:
-            data, self._body = b"".join(self._body), []
-            if self._decompressor is None:
-                sink.data(data)
-            else:
-                self._decompress(sink, self._decompressor, data)
-        if (self._complete or self._error) and self._sink is sink:
+        if self._decompressor is not None:
+            self._unpack(sink, self._decompressor)
+        elif self._body:
+            sink.data(self._taken())
+        over = (self._complete or self._error) and not self._is_packed()
+        if over and self._sink is sink:
             self._sink = None
             sink.eof(self._error)
 
-    def _decompress(self, sink: Sink, inflate: Decompressor, data: bytes) -> None:
-        """In pieces of bounded size: a small body may unpack to any length."""
+    def _taken(self) -> bytes:
+        data, self._body = b"".join(self._body), []
+        return data
+
+    def _unpack(self, sink: Sink, inflate: Decompressor) -> None:
+        """A burst of pieces of bounded size; the rest in another turn of the loop, or once the
+        client has caught up."""
+        for _ in range(_BURST):
+            if self._paused or not self._is_packed():
+                return
+            self._hand_on(sink, inflate)
+        if self._is_packed():
+            self._later()
+
+    def _is_packed(self) -> bool:
+        """Whether some of what has come is still to be unpacked."""
+        return self._pieces is not None or (self._decompressor is not None and bool(self._body))
+
+    def _hand_on(self, sink: Sink, inflate: Decompressor) -> None:
         try:
-            for piece in inflate(data):
-                self._left -= len(piece)
-                if self._left < 0:
-                    raise GatewayError(
-                        ErrorCode.UPSTREAM_OVERSIZED, "the upstream's answer is too large"
-                    )
-                sink.data(piece)
+            self._pieces = self._pieces or inflate(self._taken())
+            piece = next(self._pieces, None)
+            if piece is None:
+                self._pieces = None
+                return
+            self._left -= len(piece)
+            if self._left < 0:
+                raise GatewayError(
+                    ErrorCode.UPSTREAM_OVERSIZED, "the upstream's answer is too large"
+                )
         except GatewayError as exc:
             self._error, self._complete = exc, False
+            self._pieces, self._body = None, []
+            return
+        sink.data(piece)
+
+    def _later(self) -> None:
+        """Go on with what is unpacked before anything more is read."""
+        if self._connection is not None and self._next_burst is None:
+            self._connection.transport.pause_reading()
+            self._next_burst = asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._next_burst = None
+        if not self._paused:
+            self._flush()
+        if self._connection is not None and not self._paused and not self._is_packed():
+            self._connection.transport.resume_reading()
 
     def _end_release(self) -> None:
         if self._grace is not None and (self._complete or self._error):

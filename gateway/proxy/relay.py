@@ -67,6 +67,7 @@ class Relay:
         self._started = started
         self._last_read = started
         self._held: list[Event] = []
+        self._folding = False
         self._encode: Callable[[Event], bytes]
         self._write: Callable[[bytes], bool] | None = None
         self._downstream: Downstream | None = None
@@ -91,6 +92,7 @@ class Relay:
 
     async def fold(self) -> Reply:
         """The whole reply. Raises `GatewayError`."""
+        self._held, self._folding = [], True
         while self.terminal is None:
             await self._woken()
         self._raise_failure()
@@ -160,8 +162,9 @@ class Relay:
                 self._fall_behind()
 
     def _hold(self, events: list[Event]) -> None:
-        """The client's stream is not open yet."""
-        self._held += events
+        """The client's stream is not open yet, or there is none."""
+        if not self._folding:
+            self._held += events
         if self.first_content is None and (
             self.terminal is not None or any(type(event) in CONTENT for event in events)
         ):

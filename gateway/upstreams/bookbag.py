@@ -87,9 +87,10 @@ class BookbagV2Reader:
         if name == "error":
             return [failure_of(data)]
         said = fields(data)
-        if said.get("type") == "error" or said.get("error"):
+        kind = json.text(said.get("type"))
+        if kind == "error" or (said.get("error") and not kind):
             return [failure(said)]
-        if said.get("type") != "finish":
+        if kind != "finish":
             return self._parts.read(said)
         known = hosted.metadata(json.mapping(said.get("metadata")))
         return [*known, hosted.finish(hosted.finish_reason(said))]

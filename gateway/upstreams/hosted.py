@@ -28,6 +28,7 @@ from gateway.core.turn import Prompt
 from gateway.upstreams import folding
 from gateway.upstreams.refusals import failed, failure
 from gateway.upstreams.sources import Sources
+from gateway.upstreams.tool_calls import MAX_CALLS
 from gateway.wire import json
 
 _FINISH_REASONS: dict[Json, FinishReason] = {reason.value: reason for reason in FinishReason}
@@ -75,6 +76,8 @@ class Parts:
         call_id, name = json.identifier(part.get("toolCallId")), json.text(part.get("toolName"))
         if call_id is None or call_id in self._called or not name:
             return []
+        if len(self._called) >= MAX_CALLS:
+            return [failed(ErrorCode.UPSTREAM_OVERSIZED)]
         self._called.add(call_id)
         return [ToolCall(call_id, name, part.get("input", {}))]
 

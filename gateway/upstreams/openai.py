@@ -57,7 +57,7 @@ class OpenAIReader:
         self._usage = Usage()
         self._sources = Sources()
         self._reason: FinishReason | None = None
-        self._broken_off = False
+        self._failed: ErrorCode | None = None
 
     def frame(self, name: str, data: bytes) -> list[Event]:
         if data == b"[DONE]":
@@ -70,7 +70,7 @@ class OpenAIReader:
         if chunk.get("error") or chunk.get("error_type"):
             return [failure(chunk)]
         events = self._chunk(chunk, "delta")
-        if not self._broken_off and chunk.get("type") == "end_of_stream":  # Perplexity's last chunk
+        if not self._failed and chunk.get("type") == "end_of_stream":  # Perplexity's last chunk
             events += self._finish(self._reason or FinishReason.OTHER)
         return events
 
@@ -81,7 +81,7 @@ class OpenAIReader:
         if not json.array(answer.get("choices")):
             return [failed(ErrorCode.UPSTREAM_MALFORMED)]
         events = self._chunk(answer, "message")
-        if self._broken_off:
+        if self._failed:
             return events
         return events + self._finish(self._reason or FinishReason.OTHER)
 
@@ -97,8 +97,8 @@ class OpenAIReader:
             self._count(chunk["usage"])
         if not chunk.keys().isdisjoint(_BESIDE):
             events += self._beside(chunk)
-        if self._broken_off:
-            events.append(failed(ErrorCode.UPSTREAM_FAILED))
+        if self._failed:
+            events.append(failed(self._failed))
         return events
 
     def _beside(self, chunk: dict[str, Json]) -> list[Event]:
@@ -121,7 +121,8 @@ class OpenAIReader:
                 events += self._parts[key](self, delta)
         reason = choice.get("finish_reason")
         if reason and isinstance(reason, str):
-            self._broken_off = self._broken_off or reason in _BROKEN_OFF
+            if reason in _BROKEN_OFF:
+                self._failed = self._failed or ErrorCode.UPSTREAM_FAILED
             self._reason = _FINISH_REASONS.get(reason, FinishReason.OTHER)
         return events
 
@@ -162,7 +163,10 @@ class OpenAIReader:
         return [TextDelta(text)] if text else []
 
     def _tool_calls(self, delta: dict[str, Json]) -> list[Event]:
-        return self._calls.feed(json.array(delta["tool_calls"]))
+        events = self._calls.feed(json.array(delta["tool_calls"]))
+        if self._calls.oversized:
+            self._failed = ErrorCode.UPSTREAM_OVERSIZED
+        return events
 
     def _function_call(self, delta: dict[str, Json]) -> list[Event]:
         function = delta["function_call"]
@@ -186,12 +190,8 @@ class OpenAIReader:
     def _count(self, usage: Json) -> None:
         # Some count anew in every chunk (xAI), some only in the last: the latest figures hold.
         figures = json.mapping(usage)
-        self._usage = self._usage.updated(
-            Usage(
-                json.count(figures.get("prompt_tokens")),
-                json.count(figures.get("completion_tokens")),
-            )
-        )
+        keys = ("prompt_tokens", "completion_tokens")
+        self._usage = self._usage.updated(Usage(*(json.count(figures.get(key)) for key in keys)))
 
     def _finish(self, reason: FinishReason) -> list[Event]:
         events = [*self._think.end(), *self._calls.end()]
@@ -251,18 +251,23 @@ def _request(target: Target, prompt: Prompt) -> UpstreamRequest:
 
 
 def _messages(messages: Iterable[Message]) -> list[Json]:
-    """A call that was never answered is left out: servers refuse a history that has one."""
+    """Servers refuse a history with a call that was never answered, and many one with an answer
+    that says nothing: neither is sent, or the conversation would be stuck for ever."""
     messages = tuple(messages)
     answered = {message.call_id for message in messages if message.role is Role.TOOL}
-    return [_message(message, answered) for message in messages]
+    written = [_message(message, answered) for message in messages]
+    return [said for said in written if said["role"] != Role.ASSISTANT or _says_something(said)]
+
+
+def _says_something(written: dict[str, Json]) -> bool:
+    return "tool_calls" in written or bool(json.text(written["content"]).strip())
 
 
 def _message(message: Message, answered: Container[str | None]) -> dict[str, Json]:
     written: dict[str, Json] = {"role": message.role.value, "content": message.text}
     calls: list[Json] = [_call(call) for call in message.tool_calls if call.call_id in answered]
     if calls:
-        written["content"] = message.text or None
-        written["tool_calls"] = calls
+        written |= {"content": message.text or None, "tool_calls": calls}
     if message.role is Role.TOOL:
         written["tool_call_id"] = message.call_id
     return written

@@ -15,6 +15,9 @@ from gateway.wire import json
 
 MAX_PASSED_MESSAGE = 500
 
+# A day, in seconds: no rate limit lasts longer, and clients hand the wait to timers of 32 bits.
+MAX_RETRY_AFTER = 86400.0
+
 MESSAGES: dict[ErrorCode, str] = {
     ErrorCode.UPSTREAM_REJECTED: "the upstream rejected the request",
     ErrorCode.UPSTREAM_REFUSED: "the upstream refused the gateway's credential",
@@ -126,14 +129,15 @@ def _named(error: Json) -> ErrorCode | None:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds. A date is counted from the answer's own `Date`, for this module has no clock."""
+    """Seconds, at most `MAX_RETRY_AFTER`. A date is counted from the answer's own `Date`, for this
+    module has no clock."""
     value = headers.get("retry-after", "").strip()
     if _SECONDS.fullmatch(value):
-        return float(value)
+        return min(float(value), MAX_RETRY_AFTER)
     then, now = _date(value), _date(headers.get("date", ""))
     if then is None or now is None:
         return None
-    return max(0.0, (then - now).total_seconds())
+    return min(max(0.0, (then - now).total_seconds()), MAX_RETRY_AFTER)
 
 
 def _date(value: str) -> datetime | None:

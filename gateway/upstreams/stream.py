@@ -89,7 +89,9 @@ class StreamDecoder:
             events = self._reader.document(json.loads(document))
         except json.InvalidJson:
             return self._end([failed(ErrorCode.UPSTREAM_MALFORMED)])
-        self._over = bool(events) and type(events[-1]) in TERMINAL
+        for place, event in enumerate(events, 1):
+            if type(event) in TERMINAL:
+                return self._end(events[:place])
         return events
 
     def _read(self, frames: list[Frame], *, cut: bool = False) -> list[Event]:

@@ -9,6 +9,10 @@ from gateway.core.events import Event, ReasoningDelta, TextDelta
 
 _OPEN, _CLOSE = "<think>", "</think>"
 
+# Characters of blank ahead of the tag that are held back. Without a bound, an answer of nothing
+# but blanks would be held whole, and looked through again with every delta.
+MAX_BLANK = 256
+
 
 class ThinkSplitter:
     """Text deltas to text and reasoning, wherever the tags are cut."""
@@ -28,7 +32,7 @@ class ThinkSplitter:
     def _at_start(self, text: str) -> list[Event]:
         held = self._held + text
         start = held.lstrip()
-        if _OPEN.startswith(start[: len(_OPEN)]) and len(start) < len(_OPEN):
+        if _OPEN.startswith(start) and len(held) - len(start) <= MAX_BLANK and start != _OPEN:
             self._held = held
             return []
         self._held = ""

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from gateway.core.errors import ErrorCode
 from gateway.core.events import (
+    TERMINAL,
     Citation,
     Event,
     Json,
@@ -26,7 +27,7 @@ from gateway.upstreams.hosted import extension, finish, finish_reason
 from gateway.upstreams.refusals import failed, failure, failure_of
 from gateway.upstreams.sources import Sources
 from gateway.upstreams.stream import fields
-from gateway.upstreams.tool_calls import arguments
+from gateway.upstreams.tool_calls import MAX_CALLS, arguments
 from gateway.wire import json
 
 _VENDOR = "ai-sdk"
@@ -134,6 +135,8 @@ class UIStreamReader:
         call_id, name = json.identifier(said.get("toolCallId")), json.text(said.get("toolName"))
         if call_id is None or call_id in self._calls or not name:
             return []
+        if len(self._calls) >= MAX_CALLS:
+            return [failed(ErrorCode.UPSTREAM_OVERSIZED)]
         self._calls[call_id] = _Call(name)
         return [ToolCallStart(call_id, name)]
 
@@ -150,12 +153,17 @@ class UIStreamReader:
         call = self._calls.get(call_id or "") or _Call(json.text(said.get("toolName")))
         if call_id is None or call.complete or not call.name:
             return []
+        if len(self._calls) >= MAX_CALLS and call_id not in self._calls:
+            return [failed(ErrorCode.UPSTREAM_OVERSIZED)]
         self._calls[call_id] = call
         call.complete = True
         return [ToolCall(call_id, call.name, said.get("input", {}))]
 
     def _input_error(self, said: dict[str, Json]) -> list[Event]:
-        return [*self._input(said), *_output(said, _TOOL_FAILED)]
+        events = self._input(said)
+        if events and type(events[-1]) in TERMINAL:
+            return events
+        return events + _output(said, _TOOL_FAILED)
 
     def _output(self, said: dict[str, Json]) -> list[Event]:
         # A preliminary output is followed by the final one.

@@ -14,6 +14,12 @@ _ESCAPE = re.compile(
     r"|\\."
 )
 
+# What Python's json and its like write for a float that is no number, which JSON does not know: as
+# a value, and not in a string. (A string need not end, lest each quote in it be looked at as one.)
+_NO_NUMBER = re.compile(
+    r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|(?<=[:,\[\s])(?P<number>-?Infinity|NaN)', re.DOTALL
+)
+
 # Line ends to str.splitlines() and to httpx's iter_lines(), though not to SSE: clients built on
 # those would cut a frame in two. Escaped, they mean the same and every client bears them.
 _LINE_ENDS = (
@@ -57,9 +63,10 @@ def _loads_mended(data: bytes) -> Json:
 
 
 def _mended(data: bytes) -> str:
-    """As text: bytes that are not UTF-8, and half surrogate pairs, as U+FFFD."""
+    """As text: bytes that are not UTF-8, and half surrogate pairs, as U+FFFD; NaN as null."""
     text = data.decode("utf-8", "replace")
-    return _ESCAPE.sub(lambda found: "\\ufffd" if found["half"] else found[0], text)
+    text = _ESCAPE.sub(lambda found: "\\ufffd" if found["half"] else found[0], text)
+    return _NO_NUMBER.sub(lambda found: "null" if found["number"] else found[0], text)
 
 
 def _check_depth(value: Json) -> None:

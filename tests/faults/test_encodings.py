@@ -8,7 +8,11 @@ from collections.abc import Callable
 
 import brotli
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from gateway.core.errors import ErrorCode, GatewayError
+from gateway.proxy.encoding import decompressor
 from tests.e2e.conftest import Start
 from tests.e2e.running import config
 from tests.e2e.scripted import (
@@ -24,6 +28,7 @@ from tests.e2e.scripted import (
     finish,
     head,
 )
+from tests.golden_cases import cut
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -31,6 +36,12 @@ else:
     from backports import zstd
 
 PLAIN = event(delta("Hello")) + event(delta(" world")) + event(finish()) + b"data: [DONE]\n\n"
+
+
+def bare_deflate(body: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-15)
+    return packer.compress(body) + packer.flush()
+
 
 CODINGS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
@@ -64,6 +75,97 @@ async def test_a_compressed_stream_is_read(
     assert upstream.requests[0].headers["accept-encoding"] == "identity"
     assert (await gateway.chat_v2()).text == "Hello world"
     assert upstream.accepted == 1
+
+
+def several(pack: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
+    """Each event a stream of its own, and empty ones between them."""
+    return lambda body: b"".join(
+        pack(event + b"\n\n") + pack(b"") for event in body.removesuffix(b"\n\n").split(b"\n\n")
+    )
+
+
+ODD: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "gzip members": ("gzip", several(gzip.compress)),
+    "zstd frames": ("zstd", several(zstd.compress)),
+    "bare deflate": ("deflate", bare_deflate),
+    "padded gzip": ("gzip", lambda body: gzip.compress(body) + bytes(50)),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("piece", [1, 1 << 20])
+async def test_an_odd_form_is_read(
+    odd: str, piece: int, start: Start, upstream: ScriptedUpstream
+) -> None:
+    """All that the codings allow, and what servers have made of them."""
+    coding, pack = ODD[odd]
+    upstream.answers(packed(coding, pack(PLAIN), piece))
+    gateway = await start(config(upstream.url))
+    answer = await gateway.chat_v2()
+
+    assert answer.text == "Hello world"
+    assert answer.frames[-1] == ("message", "[DONE]")
+
+
+def unpacked(coding: str, chunks: list[bytes]) -> tuple[bytes, bool]:
+    """What is read of a body that comes in these reads, and whether it then breaks."""
+    unpack, body = decompressor(coding), b""
+    assert unpack is not None
+    try:
+        for data in chunks:
+            for piece in unpack(data):
+                body += piece
+    except GatewayError as exc:
+        return body, exc.code is ErrorCode.UPSTREAM_MALFORMED
+    return body, False
+
+
+FORMS = [*CODINGS.items(), *ODD.values()]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    form=st.sampled_from([form for form in FORMS if form[0] != "identity"]),
+    body=st.binary(max_size=300),
+    times=st.sampled_from([1, 1, 1000]),
+    places=st.lists(st.integers(0, 400), max_size=4),
+)
+def test_no_cut_changes_what_is_read(
+    form: tuple[str, Callable[[bytes], bytes]],
+    body: bytes,
+    times: int,
+    places: list[int],
+) -> None:
+    """A body is the same in however many reads it comes."""
+    coding, pack = form
+    data = pack(body * times)
+
+    whole = unpacked(coding, [data])
+
+    assert unpacked(coding, cut(data, places)) == whole
+    assert unpacked(coding, [bytes([byte]) for byte in data]) == whole
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd"])
+@pytest.mark.parametrize("size", [0, 1, 65535, 65536, 65537, 1_000_000])
+def test_all_of_it_is_read(coding: str, size: int) -> None:
+    """Nothing is left in the inflater, at whatever length a piece ends."""
+    for pack in (CODINGS[coding], bare_deflate) if coding == "deflate" else (CODINGS[coding],):
+        body, broken = unpacked(coding, [pack(b"x" * size)])
+        assert (len(body), body.strip(b"x"), broken) == (size, b"", False)
+
+
+def windowed(log: int) -> bytes:
+    options: dict[int, int] = {zstd.CompressionParameter.window_log: log}
+    packer = zstd.ZstdCompressor(options=options)
+    # Flushed before its end, the length is unknown and the window is what it says.
+    return packer.compress(b"Hello", packer.FLUSH_BLOCK) + packer.flush()
+
+
+def test_a_zstd_window_is_bounded() -> None:
+    """A frame that asks for more memory than the web allows is refused."""
+    assert unpacked("zstd", [windowed(23)]) == (b"Hello", False)
+    assert unpacked("zstd", [windowed(24)]) == (b"", True)
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd"])
