@@ -3,6 +3,8 @@
 The pages name the events and not their fields; the fields are this project's, in the style of v2.
 """
 
+from collections.abc import Callable
+
 from gateway.core.codec import Dialect, ErrorAnswer
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.events import (
@@ -67,7 +69,7 @@ class BookbagV1Encoder:
         self.dropped = Drops()
         self._turn = turn
         self._metadata = Metadata()
-        self._table = {
+        self._table: dict[type, Callable[..., bytes]] = {
             TextDelta: _token,
             Citations: _citations,
             Metadata: self._remember,
@@ -77,7 +79,7 @@ class BookbagV1Encoder:
 
     def encode(self, event: Event) -> bytes:
         write = self._table.get(type(event))
-        return write(event) if write else self.dropped.count(event)  # type: ignore[operator]
+        return write(event) if write else self.dropped.count(event)
 
     def _remember(self, event: Metadata) -> bytes:
         self._metadata = merged(self._metadata, event)

@@ -4,6 +4,8 @@ The pages document `text-delta`, `finish` and `error`; the `tool-call` and `cita
 this project's, in the shape of Bookbag's message parts.
 """
 
+from collections.abc import Callable
+
 from gateway.core.codec import Dialect, ErrorAnswer
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.events import (
@@ -69,7 +71,7 @@ class BookbagV2Encoder:
         self.dropped = Drops()
         self._turn = turn
         self._metadata = Metadata()
-        self._table = {
+        self._table: dict[type, Callable[..., bytes]] = {
             TextDelta: _text,
             ToolCall: _tool_call,
             Citations: _citations,
@@ -80,7 +82,7 @@ class BookbagV2Encoder:
 
     def encode(self, event: Event) -> bytes:
         write = self._table.get(type(event))
-        return write(event) if write else self.dropped.count(event)  # type: ignore[operator]
+        return write(event) if write else self.dropped.count(event)
 
     def _remember(self, event: Metadata) -> bytes:
         self._metadata = merged(self._metadata, event)

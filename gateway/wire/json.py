@@ -57,9 +57,10 @@ def loads(data: bytes) -> Json:
 
 def _loads_mended(data: bytes) -> Json:
     try:
-        return orjson.loads(_mended(data))  # type: ignore[no-any-return]
+        value: Json = orjson.loads(_mended(data))
     except orjson.JSONDecodeError as exc:
         raise InvalidJson from exc
+    return value
 
 
 def _mended(data: bytes) -> str:
