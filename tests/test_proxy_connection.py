@@ -335,16 +335,14 @@ async def test_an_unknown_coding_ends_the_answer() -> None:
     assert pool.body.ends == [ErrorCode.UPSTREAM_MALFORMED]
 
 
-@pytest.mark.parametrize("size", [1 << 20, 1])
-async def test_what_was_good_comes_before_the_error(size: int) -> None:
-    """However the network cuts the body."""
+async def test_what_was_good_comes_before_the_error() -> None:
+    """What had come before a compressed body broke is handed on."""
     packer = zlib.compressobj(wbits=31)
     good = packer.compress(b"Hello") + packer.flush(zlib.Z_SYNC_FLUSH)
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n"
-    data = good + b"\xff" * 40
     pool = Pool()
     pool.answer.relay(pool.body)
-    pool.feed(head, *(data[start : start + size] for start in range(0, len(data), size)))
+    pool.feed(head, good, b"\xff" * 40)
     await turns()
 
     assert pool.body.data_[:5] == b"Hello"
