@@ -7,6 +7,7 @@ from gateway.core.errors import ErrorCode
 from gateway.core.events import Event, Finish, FinishReason, Json, TextDelta
 from gateway.upstreams import stream
 from gateway.upstreams.refusals import failed
+from gateway.upstreams.remote import REMOTE
 from gateway.upstreams.stream import StreamDecoder, decoder, fields
 from gateway.wire import json
 from tests.golden_cases import decoded
@@ -145,3 +146,11 @@ def test_fields_of_no_object(data: bytes) -> None:
     """A frame of any other JSON makes no sense."""
     with pytest.raises(json.InvalidJson):
         fields(data)
+
+
+@pytest.mark.parametrize("kind", REMOTE)
+def test_blanks_around_done(kind: str) -> None:
+    """`[DONE]` is the upstream's word that it is done, also with a blank behind it."""
+    reading = REMOTE[kind].decoder(Target(upstream="main"))
+
+    assert decoded(reading, [b"data: [DONE] \n\n"]) == [Finish(FinishReason.OTHER)]

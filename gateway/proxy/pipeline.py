@@ -232,6 +232,12 @@ def _prompt(route: Route, opened: Opened, ask: ChatRequest, question: Message) -
     )
 
 
+def _too_large(server: Server) -> GatewayError:
+    return GatewayError(
+        ErrorCode.BODY_TOO_LARGE, f"the request body may have at most {server.max_body} bytes"
+    )
+
+
 async def _read(request: web.Request, server: Server) -> Json:
     """The request's JSON body. Raises `GatewayError`: `UNSUPPORTED_MEDIA_TYPE`, `BODY_TOO_LARGE`
     (without reading on), `INVALID_JSON`, `INVALID_BODY`."""
@@ -241,11 +247,8 @@ async def _read(request: web.Request, server: Server) -> Json:
         )
     if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
         raise GatewayError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send the body uncompressed")
-    too_large = GatewayError(
-        ErrorCode.BODY_TOO_LARGE, f"the request body may have at most {server.max_body} bytes"
-    )
     if (request.content_length or 0) > server.max_body:
-        raise too_large
+        raise _too_large(server)
     try:
         # Nearly every body has come with its head: only what is still to come needs a clock.
         if request.content.is_eof():
@@ -254,7 +257,7 @@ async def _read(request: web.Request, server: Server) -> Json:
             async with asyncio.timeout(server.body_timeout):
                 body = await request.read()
     except web.HTTPRequestEntityTooLarge:
-        raise too_large from None
+        raise _too_large(server) from None
     except TimeoutError:
         raise GatewayError(
             ErrorCode.INVALID_BODY, "the request body did not arrive in time"

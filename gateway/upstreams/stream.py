@@ -102,14 +102,20 @@ class StreamDecoder:
             try:
                 new = read(name, data)
             except json.InvalidJson:
-                # An event of empty data is some upstreams' way to keep the connection alive.
-                new = [] if cut or not data.strip() else [failed(ErrorCode.UPSTREAM_MALFORMED)]
+                new = self._read_odd(name, data.strip(), cut)
             if new:
                 events += new
                 if type(new[-1]) in TERMINAL:
                     self._over = True
                     break
         return events
+
+    def _read_odd(self, name: str, data: bytes, cut: bool) -> list[Event]:
+        """A frame whose data is no JSON, without the blanks around it."""
+        if data == b"[DONE]":
+            return self._reader.frame(name, data)
+        # An event of empty data is some upstreams' way to keep the connection alive.
+        return [] if cut or not data else [failed(ErrorCode.UPSTREAM_MALFORMED)]
 
     def _checked(self, events: list[Event]) -> list[Event]:
         if self._parser.oversized and not self._over:
