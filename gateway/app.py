@@ -11,7 +11,14 @@ from gateway.config.model import Config, Upstream
 from gateway.config.routes import build_routes
 from gateway.config.secrets import MissingSecret, missing, reveal
 from gateway.config.values import Secret
+from gateway.conversations.access import Access
+from gateway.conversations.build import build_store
+from gateway.conversations.guard import GuardedStore
 from gateway.conversations.memory import MemoryStore
+from gateway.conversations.pruner import Pruner
+from gateway.conversations.store import Store
+from gateway.conversations.turns import Turns
+from gateway.core.errors import GatewayError
 from gateway.http.middleware import Outermost
 from gateway.http.routes import build_public
 from gateway.http.server import CannotListen, Listener
@@ -70,29 +77,41 @@ class Gateway:
         self.config = config
         self.snapshot = build_snapshot(config, base, environ)
         self.metrics = Metrics()
+        self._logger = logger
         self.limiter = Limiter()
-        self.store = MemoryStore(config.store.max_size, config.store.max_messages)
+        kept = build_store(config.store, base, lambda secret: reveal(secret, base, environ))
+        self._pruner = Pruner(kept, config.store, self._store_failed)
+        self.store: Store = kept
+        if not isinstance(kept, MemoryStore):
+            self.store = GuardedStore(kept, config.store.timeout, self._store_failed)
         self._ready = False
         self._hurry = asyncio.Event()
         self._pipeline = pipeline = Pipeline(
             snapshot=lambda: self.snapshot,
             limiter=self.limiter,
-            store=self.store,
+            turns=Turns(
+                Access(self.store),
+                tool_call_ttl=int(config.store.tool_call_ttl * 1000),
+                repeat_ttl=int(config.store.repeat_ttl * 1000),
+            ),
+            keep_partial=config.store.keep_partial,
             metrics=self.metrics,
             logger=logger,
         )
         outermost = Outermost(self.metrics, logger, lambda: self.snapshot.routes.origins)
         public = build_public(pipeline, outermost, config.server.max_body)
         self.public = Listener(public, "server", config.server.host, config.server.port)
-        admin = build_admin(self.metrics, lambda: self._ready)
+        admin = build_admin(self.metrics, self._fault)
         self.admin = Listener(admin, "admin", config.admin.host, config.admin.port)
 
     async def start(self) -> None:
-        """Listen. Raises `CannotListen`."""
+        """Listen. Raises `CannotListen`, and `StoreError` if conversations cannot be kept."""
+        await self.store.open()
+        self._pruner.start()
         # Each waits for its first set, and a dead publisher should not delay the others.
         await asyncio.gather(*(r.start() for r in self.snapshot.keyring.refreshers))
-        await self.admin.start()
         try:
+            await self.admin.start()
             await self.public.start()
         except CannotListen:
             await self._close()
@@ -114,8 +133,24 @@ class Gateway:
         """Have a `stop` wait no longer."""
         self._hurry.set()
 
+    async def _fault(self) -> str | None:
+        """Why it wants no traffic; None if it does."""
+        if not self._ready:
+            return "not serving"
+        try:
+            await self.store.check()
+        except GatewayError as exc:
+            return exc.message
+        return None
+
+    def _store_failed(self, operation: str, exc: Exception) -> None:
+        self.metrics.store_failed(operation)
+        self._logger.error("store_failed", operation=operation, exc_info=exc)
+
     async def _close(self) -> None:
         await self.admin.stop()
+        await self._pruner.stop()
+        await self.store.close()
         for refresher in self.snapshot.keyring.refreshers:
             await refresher.stop()
         for client in self.snapshot.clients.values():

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.codec import Pause, Target
+from gateway.core.conversation import Role
 from gateway.core.events import Event, Finish, FinishReason, TextDelta, ToolCall
-from gateway.core.turn import Message, Prompt, Role
+from gateway.core.turn import Message, Prompt
 from gateway.upstreams import UPSTREAMS
 from gateway.upstreams.echo import PAUSE
 from gateway.wire import json

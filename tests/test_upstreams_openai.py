@@ -3,8 +3,9 @@
 import pytest
 
 from gateway.core.codec import Target
+from gateway.core.conversation import Role
 from gateway.core.events import Json, ToolCall
-from gateway.core.turn import Message, Prompt, Role, Tool
+from gateway.core.turn import Message, Prompt, Tool
 from gateway.upstreams import UPSTREAMS
 from gateway.wire import json
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from gateway.core.codec import Pause, Target, Transcript
+from gateway.core.conversation import Role
 from gateway.core.events import Finish, FinishReason, TextDelta
-from gateway.core.turn import Message, Prompt, Role
+from gateway.core.turn import Message, Prompt
 from gateway.upstreams import UPSTREAMS
 from gateway.upstreams.replay import transcript
 from tests.golden_cases import GOLDEN, decoded

@@ -1,6 +1,6 @@
 """What operators and orchestrators ask."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -8,8 +8,9 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from gateway.observe.metrics import Metrics
 
 
-def build_admin(metrics: Metrics, ready: Callable[[], bool]) -> web.Application:
-    """`/metrics`, `/healthz` (the process answers) and `/readyz` (it wants traffic)."""
+def build_admin(metrics: Metrics, fault: Callable[[], Awaitable[str | None]]) -> web.Application:
+    """`/metrics`, `/healthz` (the process answers) and `/readyz` (it wants traffic, unless there is
+    a `fault`)."""
 
     async def exposition(_request: web.Request) -> web.Response:
         return web.Response(
@@ -20,7 +21,9 @@ def build_admin(metrics: Metrics, ready: Callable[[], bool]) -> web.Application:
         return web.Response(text="ok\n")
 
     async def readyz(_request: web.Request) -> web.Response:
-        return web.Response(text="ready\n") if ready() else web.Response(text="no\n", status=503)
+        if problem := await fault():
+            return web.Response(text=f"no: {problem}\n", status=503)
+        return web.Response(text="ready\n")
 
     app = web.Application()
     app.router.add_get("/metrics", exposition)

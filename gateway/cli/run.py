@@ -90,13 +90,14 @@ def _serve(gateway: "Gateway") -> int:
 
     import uvloop
 
+    from gateway.conversations.store import StoreError
     from gateway.http.server import CannotListen
 
     _collect_less()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_until_stopped(gateway))
-    except CannotListen as exc:
+    except (CannotListen, StoreError) as exc:
         print(exc, file=sys.stderr)
         return 1
     return 0

@@ -77,6 +77,32 @@ def origin(value: str) -> str:
     return f"{parts.scheme}://{host}{port}"
 
 
+def store_url(value: str) -> str:
+    """Where conversations are kept. A password is a secret, and stands elsewhere."""
+    if value == "memory://":
+        return value
+    if _PRINTABLE.fullmatch(value) and re.fullmatch(r"sqlite:///[^?#]*[^/?#]", value):
+        return value
+    if _is_postgres(value):
+        return value
+    raise ValueError(
+        '"memory://", "sqlite:///file.db" (a fourth slash begins an absolute path) or'
+        ' "postgresql://user@host:5432/database", without a password: `password` is for that'
+    )
+
+
+def _is_postgres(value: str) -> bool:
+    if not _PRINTABLE.fullmatch(value):
+        return False
+    try:
+        parts = urlsplit(value)
+        known = parts.scheme in ("postgresql", "postgres") and parts.port != 0
+    except ValueError:
+        return False
+    secret = parts.password is not None or "password=" in parts.query
+    return known and not secret and len(parts.path) > 1 and not parts.fragment
+
+
 def _split(url: str) -> SplitResult | None:
     """The parts of an http or https URL with a host that can be one, else None."""
     if not _PRINTABLE.fullmatch(url):
@@ -134,6 +160,9 @@ def _schema(pattern: str) -> WithJsonSchema:
 
 BaseUrl = Annotated[str, AfterValidator(base_url), _schema("^https?://[^?#@]+$")]
 KeySetUrl = Annotated[str, AfterValidator(key_set_url), _schema("^https?://[^@]+$")]
+StoreUrl = Annotated[
+    str, AfterValidator(store_url), _schema("^(memory://|sqlite:///.+|postgres(ql)?://.+)$")
+]
 Origin = Annotated[str, AfterValidator(origin), _schema("^(https?://[^/?#@]+|[*])$")]
 HeaderName = Annotated[str, AfterValidator(header_name)]
 HeaderValue = Annotated[str, AfterValidator(header_value)]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, StringConstraints
 
-from gateway.config.addresses import BaseUrl, HeaderName, HeaderValue, KeySetUrl, Origin
+from gateway.config.addresses import BaseUrl, HeaderName, HeaderValue, KeySetUrl, Origin, StoreUrl
 from gateway.config.values import (
     HASH,
     TOOL,
@@ -56,12 +56,29 @@ class Admin(Strict):
 class StoreConfig(Strict):
     """Where conversations are kept."""
 
-    url: Literal["memory://"] = Field(
-        "memory://", description='"memory://": in this process, gone with it.'
+    url: StoreUrl = Field(
+        "sqlite:///oc-gateway.db",
+        description='"sqlite:///file.db" from this file\'s folder, "postgresql://user@host/database"'
+        ' for several gateways, or "memory://": in this process, gone with it.',
     )
-    max_size: Size = Field(256 << 20, description="How much may be kept; the oldest go first.")
-    max_messages: PositiveInt = Field(
-        200, description="Messages of a conversation that are kept and sent to the model."
+    password: Secret | None = Field(None, description="postgresql: of the user in the URL.")
+    max_connections: PositiveInt = Field(10, description="postgresql: open at once.")
+    max_size: Size = Field(
+        256 << 20, description="memory: how much is kept; the least recently used go first."
+    )
+    timeout: Duration = Field(2.0, description="How long it may take to read or write a turn.")
+    ttl: Duration | None = Field(
+        None, description="Conversations without activity for so long are deleted."
+    )
+    max_per_user: PositiveInt | None = Field(
+        None, description="Conversations that a user keeps with an agent; the oldest go first."
+    )
+    tool_call_ttl: Duration = Field(
+        3600.0, description="How long a tool call waits for its result."
+    )
+    repeat_ttl: Duration = Field(86400.0, description="How long an Idempotency-Key is known.")
+    keep_partial: bool = Field(
+        False, description="Whether an answer that broke off is kept, marked as incomplete."
     )
 
 
@@ -155,6 +172,15 @@ class ToolConfig(Strict):
     )
 
 
+class History(Strict):
+    """How much of a conversation a stateless upstream is sent."""
+
+    max_messages: PositiveInt = Field(200, description="The newest so many messages.")
+    max_tokens: PositiveInt | None = Field(
+        None, description="Instructions included, by a rough count: a quarter of the bytes."
+    )
+
+
 class Agent(Strict):
     """What clients talk to."""
 
@@ -174,6 +200,12 @@ class Agent(Strict):
     )
     instructions: str | None = Field(None, description="The system prompt of stateless upstreams.")
     targets: list[TargetConfig] = Field(min_length=1, description="In order: fallback.")
+    history: History = Field(History(), description="What stateless upstreams are sent.")
+    conversations: Literal["stored", "passthrough"] = Field(
+        "stored",
+        description='"passthrough": the upstream keeps them, and clients see its own ids; for'
+        " targets that speak the clients' own protocol.",
+    )
     public: Public | None = Field(None, description="Who may speak to it without a key.")
     tools: list[ToolConfig] = Field(
         default_factory=list, description="Client-side tools offered to the model."

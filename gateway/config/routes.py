@@ -12,7 +12,7 @@ from gateway.config.recordings import transcripts
 from gateway.config.secrets import reveal
 from gateway.core.codec import Target, Transcript, UpstreamKind
 from gateway.core.errors import ErrorCode, GatewayError
-from gateway.core.turn import Tool
+from gateway.core.turn import Budget, Tool
 from gateway.upstreams import UPSTREAMS
 
 
@@ -62,6 +62,10 @@ class Route:
     instructions: str | None
     tools: tuple[Tool, ...]
     public: PublicAccess | None
+    history: Budget
+    passthrough: str | None
+    """The family of protocols whose conversations, kept by the upstream, clients see as they are;
+    None: the gateway keeps them."""
 
 
 class Routes:
@@ -129,6 +133,8 @@ def build_routes(config: Config, base: Path, environ: Mapping[str, str] = os.env
                 instructions=agent.instructions,
                 tools=tuple(Tool(t.name, t.description, t.parameters) for t in agent.tools),
                 public=_public(agent.public),
+                history=Budget(agent.history.max_messages, agent.history.max_tokens),
+                passthrough=_passthrough(config, agent),
             ),
             agent.aliases,
         )
@@ -139,6 +145,13 @@ def build_routes(config: Config, base: Path, environ: Mapping[str, str] = os.env
 
 def _public(public: Public | None) -> PublicAccess | None:
     return PublicAccess(Origins(frozenset(public.origins)), public.tier) if public else None
+
+
+def _passthrough(config: Config, agent: Agent) -> str | None:
+    if agent.conversations == "stored":
+        return None
+    first = config.upstreams[agent.targets[0].upstream]
+    return UPSTREAMS[kind_name(first)].family
 
 
 def _identity_secret(agent: Agent, base: Path, environ: Mapping[str, str]) -> str | None:

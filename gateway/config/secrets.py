@@ -61,6 +61,8 @@ def _content(path: Path) -> tuple[str, str]:
 
 def places(config: Config) -> Iterator[tuple[str, Secret]]:
     """Every secret that the config refers to, with the path of the reference."""
+    if config.store.password:
+        yield "store.password", config.store.password
     for name, upstream in config.upstreams.items():
         if upstream.credential:
             yield f"upstreams.{name}.credential", upstream.credential

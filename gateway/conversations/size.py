@@ -3,27 +3,35 @@
 from collections.abc import Iterable
 from sys import getsizeof
 
-from gateway.core.events import Json, ToolCall
-from gateway.core.turn import Message
+from gateway.core.conversation import Part, StoredMessage
+from gateway.core.events import Citations, Json, ToolCall, ToolOutput
 
 _POINTER = 8
 
 
-def size_of(messages: Iterable[Message]) -> int:
+def size_of(messages: Iterable[StoredMessage]) -> int:
     """Bytes. What is shared between messages (small numbers, empty strings) counts for each."""
     return sum(map(_message, messages))
 
 
-def _message(message: Message) -> int:
-    own = getsizeof(message) + _POINTER + getsizeof(message.text) + getsizeof(message.call_id)
-    if not message.tool_calls:
-        return own
-    return own + getsizeof(message.tool_calls) + sum(map(_call, message.tool_calls))
+def _message(message: StoredMessage) -> int:
+    own = getsizeof(message) + _POINTER + getsizeof(message.parts) + getsizeof(message.usage)
+    return own + sum(map(_part, message.parts))
 
 
-def _call(call: ToolCall) -> int:
-    names = getsizeof(call) + getsizeof(call.call_id) + getsizeof(call.name)
-    return names + _json(call.arguments) + _json(call.echo)
+def _part(part: Part) -> int:
+    own = getsizeof(part)
+    match part:
+        case ToolCall():
+            names = getsizeof(part.call_id) + getsizeof(part.name) + getsizeof(part.said_id)
+            return own + names + _json(part.arguments) + _json(part.echo)
+        case ToolOutput():
+            return own + getsizeof(part.call_id) + _json(part.output)
+        case Citations(items):
+            known = (text for item in items for text in (item.url, item.title, item.snippet))
+            return own + getsizeof(items) + sum(map(getsizeof, items)) + sum(map(getsizeof, known))
+        case _:
+            return own + getsizeof(part.text)
 
 
 def _json(value: Json) -> int:

@@ -1,72 +1,147 @@
-"""The interface of a conversation store, and its records.
+"""The interface of a conversation store: what a database has to do, and no more.
 
-A turn is begun, then committed or abandoned. Nothing of it can be seen before the commit, which
-writes the question and its answers at once: a turn that failed leaves no trace.
+What a turn, a retry or a tool's result means is in `conversations`; a store only finds, and writes
+one change at a time, atomically.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.core.turn import Message, Turn
+from gateway.core.conversation import Conversation, Feedback, Place, StoredMessage
+
+
+class StoreError(Exception):
+    """The store cannot be reached, or cannot do its work: nobody's request is to blame."""
+
+
+class Conflict(Exception):
+    """The conversation is no longer as it was when it was loaded: nothing was written."""
+
+
+Found = tuple[Conversation, tuple[StoredMessage, ...]]
+"""A conversation with some of its messages, in their order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """The newest `limit` messages; of those before a position, or up to and including a message
+    (none, if the conversation has no such message)."""
+
+    limit: int
+    before: int | None = None
+    upto: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """A request with an Idempotency-Key, and the message that answered it."""
+
+    subject: str
+    """Whose key it is: two clients' are never the same."""
+    key: str
+    fingerprint: str
+    """Of what was asked: a key is for one request."""
+    conversation: int
+    message: int
+    expires: int
+    """Unix milliseconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One atomic write.
+
+    `conversation` is what its row shall be: with version 1 it is new, else it has to be found at
+    the version before. Of its messages the first `keep` stay, and `messages` follow them.
+    """
+
+    conversation: Conversation
+    keep: int
+    messages: tuple[StoredMessage, ...]
+    answered: Answered | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
-    """Whose a conversation is: a workspace's, or without a key the agent's and one web origin's.
+class Listed:
+    """One page of conversations, and how many there are on all pages."""
 
-    With a workspace, the origin says nothing: a key may be used from anywhere.
-    """
-
-    workspace: str | None
-    origin: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.workspace is not None:
-            object.__setattr__(self, "origin", None)
+    conversations: tuple[Conversation, ...]
+    total: int
 
 
-@dataclass(slots=True)
-class Opened:
-    """A turn in progress."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """What `oc-gateway store status` tells."""
 
-    turn: Turn
-    history: tuple[Message, ...]
-    """What was said before, beginning with a user's message."""
-    upstream_ids: dict[str, str]
-    """What upstreams call this conversation themselves, by the upstream's name."""
+    schema: int
+    conversations: int
+    messages: int
+    size: int
+    """Bytes on disk, or in memory."""
 
 
 class Store(Protocol):
-    """Where conversations are kept. One turn at a time in each."""
+    """Where conversations are kept. Every method raises `StoreError`.
 
-    async def begin(
-        self, owner: Owner, agent: int, conversation_id: str | None, user_id: str | None
-    ) -> Opened:
-        """Open a turn in a conversation, or in a new one if none is named.
+    Claims are how two turns are kept apart, also by several processes: a name, any integer from 1
+    to 2^62, is held by one of them at a time, and is free at the latest half a minute after its
+    holder has died.
+    """
 
-        The user of a conversation is the one it began with; `user_id` is ignored on a later turn.
-        Raises `GatewayError`: CONVERSATION_NOT_FOUND, also for one that is another owner's or
-        agent's, or CONVERSATION_BUSY while another turn is open in it.
+    async def open(self) -> None:
+        """Connect, and bring the schema up to date; safe when several processes do it at once.
+        A schema that is newer than this gateway is a `StoreError`."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is being written, and let go."""
+        ...
+
+    async def check(self) -> None:
+        """Whether it would work now."""
+        ...
+
+    async def claim(self, name: int) -> bool:
+        """Take a claim; False if somebody holds it, this process included."""
+        ...
+
+    async def release(self, name: int) -> None:
+        """Give a claim back; nothing if it is not held."""
+        ...
+
+    async def load(self, place: Place, conversation: int, span: Span) -> Found | None:
+        """A conversation, if it is of this place."""
+        ...
+
+    async def save(self, change: Change, claims: Sequence[int]) -> None:
+        """Write, then release the claims, whether it succeeds or not.
+
+        Runs to its end also if the caller is cancelled. Raises `Conflict`.
         """
         ...
 
-    async def commit(
-        self,
-        opened: Opened,
-        question: Message,
-        answers: Sequence[Message],
-        upstream: str,
-        upstream_conversation: str | None,
-    ) -> None:
-        """Keep the turn, in one atomic write, and end it.
+    async def mark(self, conversation: int, message: int, feedback: Feedback | None) -> None:
+        """Set the feedback on a message; nothing if it is not there."""
+        ...
 
-        `upstream` answered, and calls the conversation `upstream_conversation` if it says so. What
-        other upstreams called it is forgotten: they have missed this turn.
-        Raises `ValueError` if the turn has ended already.
+    async def listed(
+        self, place: Place, user_id: str | None, after: tuple[int, int] | None, limit: int
+    ) -> Listed:
+        """The conversations of a place, or of one of its users: the newest activity first.
+
+        `after` is `updated` and `id` of the last one of the page before.
         """
         ...
 
-    async def abandon(self, opened: Opened) -> None:
-        """End the turn and leave the conversation as it was; nothing if it has ended already."""
+    async def answered(self, subject: str, key: str, now: int) -> Answered | None:
+        """What a request with this Idempotency-Key was answered, unless that has expired."""
         ...
+
+    async def prune(self, before: int | None, per_user: int | None, now: int) -> int:
+        """Forget conversations with no activity since `before`, what a user has beyond the newest
+        `per_user` of a place, and expired keys; how many conversations went. What is being claimed
+        may go as well: its turn then ends with a `Conflict`."""
+        ...
+
+    async def figures(self) -> Figures: ...

@@ -4,13 +4,14 @@ Codecs are sans-IO: bytes in, events out, and the reverse. They import no networ
 source, log or metric, and one object of theirs serves one turn.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from gateway.core.conversation import Conversation, Feedback, StoredMessage
 from gateway.core.errors import GatewayError
 from gateway.core.events import Event, Json
-from gateway.core.turn import ChatRequest, Prompt, Reply, Turn
+from gateway.core.turn import ChatRequest, Prompt, Reply, ToolAnswer, Turn
 
 
 class Decoder(Protocol):
@@ -52,6 +53,8 @@ class Dialect:
     """A protocol that clients speak."""
 
     name: str
+    family: str
+    """Whose protocol it is: an upstream of the same family knows the same ids."""
     decode: Callable[[Json, str | None], ChatRequest]
     """A request's JSON body, and the agent that the path names, if the path does. Raises
     `GatewayError(INVALID_BODY)`."""
@@ -64,6 +67,30 @@ class Dialect:
     """Seconds between comments on a silent stream; None where clients do not bear comments."""
     public: bool = False
     """Whether a public agent may be spoken to without a key."""
+    records: "Records | None" = None
+    """What it says of conversations beside chatting; None where it says nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Records:
+    """A dialect's words for conversations that are kept: their reads, and what can be done to them.
+
+    The readers take a request's JSON body and raise `GatewayError(INVALID_BODY)`.
+    """
+
+    retry: Callable[[Json, str, str], ChatRequest]
+    """With the agent and the conversation that the path names."""
+    tool_result: Callable[[Json], ToolAnswer]
+    feedback: Callable[[Json], Feedback | None]
+    accepted: bytes
+    """The answer to a tool's result that was taken."""
+    message: Callable[[StoredMessage], Json]
+    conversation: Callable[[Conversation], Json]
+    one: Callable[[Json], bytes]
+    """The body of one of these."""
+    page: Callable[[Sequence[Json], str | None, int], bytes]
+    """The body of some of them, with the cursor of the next page (None: there is none) and how many
+    there are in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +125,11 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
-    """What to POST: `path` is relative to the upstream's base URL."""
+    """What to ask: `path` is relative to the upstream's base URL."""
 
     path: str
     body: bytes
+    method: str = "POST"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +148,17 @@ class UpstreamKind:
     """
 
     name: str
+    family: str
+    """Whose protocol it is: a dialect of the same family knows the same ids."""
     decoder: Callable[[Target], Decoder]
     stateful: bool = False
     """Whether it keeps conversations itself and takes one message at a time."""
+    result: Callable[[Target, str, str, Json], UpstreamRequest] | None = None
+    """Hands it a tool's result: its own ids of the conversation and of the call, and the output.
+    None where it has no such request."""
+    passage: Callable[[Target, str, str, bytes], UpstreamRequest] | None = None
+    """A client's request about a conversation, for one that keeps them: method, the path behind
+    the agent's with its query, and the body."""
     request: Callable[[Target, Prompt], UpstreamRequest] | None = None
     error: Callable[[int, Mapping[str, str], bytes], GatewayError] | None = None
     """A status other than 2xx with its headers (lower-case names) and the start of its body."""

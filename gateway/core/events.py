@@ -71,13 +71,15 @@ class ToolCall:
 
     `arguments` is the parsed JSON; where the model wrote something else, its text as it stands.
     `echo` is what the upstream wants back with the call in the next request (Gemini's
-    `extra_content`, without which it refuses the tool's result).
+    `extra_content`, without which it refuses the tool's result). `said_id` is what the upstream
+    calls it, where that is the id of an earlier call of the conversation too.
     """
 
     call_id: str
     name: str
     arguments: Json
     echo: Json = None
+    said_id: str | None = None
 
 
 @dataclass(slots=True)

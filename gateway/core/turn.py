@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from enum import StrEnum
 
+from gateway.core.conversation import Part, Role
 from gateway.core.events import (
-    Citation,
     Citations,
     Event,
     Failure,
@@ -26,20 +25,24 @@ class ChatRequest:
 
     agent: str
     """Its id, name or an alias."""
-    message: str
+    message: str | None
+    """None: the conversation goes on with the results of its tool calls, or a turn is run again."""
     stream: bool
     conversation_id: str | None = None
+    retry_of: str | None = None
+    """The assistant's message that is to be replaced by a new one, as the client calls it."""
     user_id: str | None = None
     user_hash: str | None = None
     """Widget identity: hex HMAC-SHA256 of the user id under the agent's secret."""
     model: str | None = None
 
 
-class Role(StrEnum):
-    SYSTEM = "system"
-    USER = "user"
-    ASSISTANT = "assistant"
-    TOOL = "tool"
+@dataclass(frozen=True, slots=True)
+class ToolAnswer:
+    """The result of a client-side tool, as the client hands it in."""
+
+    call_id: str
+    output: Json
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,15 @@ class Message:
     text: str
     tool_calls: tuple[ToolCall, ...] = ()
     call_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much of a conversation a stateless upstream is sent."""
+
+    max_messages: int
+    max_tokens: int | None = None
+    """By estimate, instructions included; None: however many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +77,9 @@ class Tool:
 class Prompt:
     """What an upstream is asked.
 
-    `messages` is the whole conversation, instructions first, the user's new message last. A
-    stateful upstream that knows the conversation (`conversation_id`, its own id) takes only the
-    last one.
+    `messages` is the whole conversation, instructions first; last is the user's new message, or the
+    results of the tool calls in the message before. A stateful upstream that knows the conversation
+    (`conversation_id`, its own id) takes only the last one; the results it has been given already.
     """
 
     messages: tuple[Message, ...]
@@ -76,15 +88,17 @@ class Prompt:
     model: str | None = None
     user_id: str | None = None
     conversation_id: str | None = None
+    retry_of: str | None = None
+    """With `conversation_id`: the message, by the upstream's own id, that it is to answer anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """The ids that clients see of one turn."""
+    """The ids that clients see of one turn; where one is None, they see the upstream's own."""
 
-    conversation_id: str
-    user_message_id: str
-    message_id: str
+    conversation_id: str | None
+    user_message_id: str | None
+    message_id: str | None
     user_id: str | None = None
 
 
@@ -92,40 +106,47 @@ class Turn:
 class Reply:
     """A turn's events, folded: the non-streaming answer and the record of the conversation."""
 
-    text: str = ""
-    reasoning: str = ""
-    tool_calls: list[ToolCall] = field(default_factory=list)
-    tool_outputs: list[ToolOutput] = field(default_factory=list)
-    citations: list[Citation] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
+    """In their order; complete once `folded`."""
     metadata: Metadata = field(default_factory=Metadata)
     finish: FinishReason | None = None
     failure: Failure | None = None
-    _texts: list[str] = field(default_factory=list, repr=False)
-    _reasonings: list[str] = field(default_factory=list, repr=False)
+    _run: list[str] = field(default_factory=list, repr=False)
+    _run_type: type[TextDelta] | type[ReasoningDelta] = field(default=TextDelta, repr=False)
+
+    @property
+    def text(self) -> str:
+        """All of the text."""
+        return "".join(part.text for part in self.parts if type(part) is TextDelta)
+
+    @property
+    def tool_calls(self) -> list[ToolCall]:
+        return [part for part in self.parts if type(part) is ToolCall]
 
     def extend(self, events: Iterable[Event]) -> None:
         """Take up more events, in order."""
         for event in events:
-            if type(event) is TextDelta:
-                self._texts.append(event.text)
+            if type(event) is self._run_type:
+                self._run.append(event.text)
             else:
                 self._add(event)
 
     def folded(self) -> "Reply":
-        """This reply with its text joined: once per turn, for a join per event is quadratic."""
-        self.text, self.reasoning = "".join(self._texts), "".join(self._reasonings)
+        """This reply with its text joined: once per run of deltas, for a join per event is
+        quadratic."""
+        if self._run:
+            self.parts.append(self._run_type("".join(self._run)))
+            self._run = []
         return self
 
     def _add(self, event: Event) -> None:
         match event:
-            case ReasoningDelta(text):
-                self._reasonings.append(text)
-            case ToolCall():
-                self.tool_calls.append(event)
-            case ToolOutput():
-                self.tool_outputs.append(event)
-            case Citations(items):
-                self.citations += items
+            case TextDelta(text) | ReasoningDelta(text):
+                self.folded()
+                self._run_type = type(event)
+                self._run.append(text)
+            case ToolCall() | ToolOutput() | Citations():
+                self.folded().parts.append(event)
             case Metadata():
                 self.metadata = merged(self.metadata, event)
             case Finish(reason):

@@ -1,5 +1,6 @@
 """What Bookbag's two versions have in common."""
 
+from gateway.core.conversation import number_in
 from gateway.core.errors import GatewayError
 from gateway.core.events import Citation, FinishReason, Json, Usage
 
@@ -16,6 +17,13 @@ def citation(item: Citation) -> dict[str, Json]:
     """`{"title","url","snippet"}`, without what is not known."""
     known = {"title": item.title, "url": item.url, "snippet": item.snippet}
     return {name: value for name, value in known.items() if value is not None}
+
+
+def number(conversation: str | None) -> Json:
+    """A conversation's id as v1 writes it: an integer, unless it is something else."""
+    if conversation is None or number_in(conversation) is None:
+        return conversation
+    return int(conversation)
 
 
 def usage(known: Usage) -> dict[str, Json]:

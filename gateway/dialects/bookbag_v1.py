@@ -17,7 +17,7 @@ from gateway.core.events import (
     TextDelta,
 )
 from gateway.core.turn import ChatRequest, Turn, merged
-from gateway.dialects.bookbag import FINISH_REASONS, citation, complaint, usage
+from gateway.dialects.bookbag import FINISH_REASONS, citation, complaint, number, usage
 from gateway.dialects.drops import Drops
 from gateway.dialects.fields import fields
 from gateway.wire import json
@@ -41,6 +41,12 @@ _WORDS: dict[ErrorCode, tuple[int, str]] = {
     ErrorCode.AGENT_NOT_FOUND: (404, "agent_not_found"),
     ErrorCode.CONVERSATION_NOT_FOUND: (404, "conversation_not_found"),
     ErrorCode.CONVERSATION_BUSY: (409, "conversation_busy"),
+    ErrorCode.MESSAGE_NOT_FOUND: (404, "not_found"),
+    ErrorCode.MESSAGE_NOT_ASSISTANT: (400, "validation_error"),
+    ErrorCode.RETRY_MESSAGE_NOT_FOUND: (404, "not_found"),
+    ErrorCode.RETRY_NO_USER_MESSAGE: (400, "validation_error"),
+    ErrorCode.TOOL_CALL_NOT_FOUND: (404, "not_found"),
+    ErrorCode.REQUEST_RUNNING: (409, "request_running"),
     ErrorCode.PATH_NOT_FOUND: (404, "not_found"),
     ErrorCode.METHOD_NOT_ALLOWED: (405, "method_not_allowed"),
     ErrorCode.RATE_LIMITED: (429, "rate_limited"),
@@ -86,9 +92,10 @@ class BookbagV1Encoder:
         return b""
 
     def _done(self, event: Finish) -> bytes:
+        conversation = self._turn.conversation_id or self._metadata.conversation_id
         done: dict[str, Json] = {
-            "conversationId": int(self._turn.conversation_id),
-            "messageId": self._turn.message_id,
+            "conversationId": number(conversation),
+            "messageId": self._turn.message_id or self._metadata.message_id,
             "finishReason": FINISH_REASONS[event.reason],
         }
         if self._metadata.usage:
@@ -131,6 +138,7 @@ def _error(error: GatewayError) -> ErrorAnswer:
 
 BOOKBAG_V1 = Dialect(
     name="bookbag-v1",
+    family="bookbag",
     decode=_decode,
     encoder=BookbagV1Encoder,
     reply=None,

@@ -4,9 +4,10 @@ The pages document `text-delta`, `finish` and `error`; the `tool-call` and `cita
 this project's, in the shape of Bookbag's message parts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from gateway.core.codec import Dialect, ErrorAnswer
+from gateway.core.conversation import Part
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.events import (
     Citations,
@@ -17,7 +18,7 @@ from gateway.core.events import (
     Metadata,
     TextDelta,
     ToolCall,
-    Usage,
+    ToolOutput,
 )
 from gateway.core.turn import ChatRequest, Reply, Turn, merged
 from gateway.dialects.bookbag import FINISH_REASONS, citation, complaint, usage
@@ -43,6 +44,12 @@ _WORDS: dict[ErrorCode, tuple[int, str]] = {
     ErrorCode.AGENT_NOT_FOUND: (404, "RESOURCE_NOT_FOUND"),
     ErrorCode.CONVERSATION_NOT_FOUND: (404, "RESOURCE_NOT_FOUND"),
     ErrorCode.CONVERSATION_BUSY: (409, "CHAT_CONVERSATION_BUSY"),
+    ErrorCode.MESSAGE_NOT_FOUND: (404, "RESOURCE_MESSAGE_NOT_FOUND"),
+    ErrorCode.MESSAGE_NOT_ASSISTANT: (400, "RESOURCE_MESSAGE_NOT_ASSISTANT"),
+    ErrorCode.RETRY_MESSAGE_NOT_FOUND: (404, "CHAT_RETRY_MESSAGE_NOT_FOUND"),
+    ErrorCode.RETRY_NO_USER_MESSAGE: (400, "CHAT_RETRY_NO_USER_MESSAGE"),
+    ErrorCode.TOOL_CALL_NOT_FOUND: (404, "RESOURCE_TOOL_CALL_NOT_FOUND"),
+    ErrorCode.REQUEST_RUNNING: (409, "CHAT_REQUEST_RUNNING"),
     ErrorCode.PATH_NOT_FOUND: (404, "RESOURCE_NOT_FOUND"),
     ErrorCode.METHOD_NOT_ALLOWED: (405, "METHOD_NOT_ALLOWED"),
     ErrorCode.RATE_LIMITED: (429, "RATE_LIMIT_TOO_MANY_REQUESTS"),
@@ -92,7 +99,7 @@ class BookbagV2Encoder:
         finish = {
             "type": "finish",
             "finishReason": FINISH_REASONS[event.reason],
-            "metadata": _identity(self._turn, self._metadata.usage),
+            "metadata": _identity(self._turn, self._metadata),
         }
         return frame(json.dumps(finish)) + DONE
 
@@ -114,15 +121,15 @@ def _failure(event: Failure) -> bytes:
     return frame(json.dumps({"type": "error", "errorText": event.message})) + DONE
 
 
-def _identity(turn: Turn, known: Usage | None) -> dict[str, Json]:
+def _identity(turn: Turn, known: Metadata) -> dict[str, Json]:
     metadata: dict[str, Json] = {
-        "userMessageId": turn.user_message_id,
-        "conversationId": turn.conversation_id,
-        "messageId": turn.message_id,
+        "userMessageId": turn.user_message_id or known.user_message_id,
+        "conversationId": turn.conversation_id or known.conversation_id,
+        "messageId": turn.message_id or known.message_id,
     }
     if turn.user_id is not None:
         metadata["userId"] = turn.user_id
-    return {**metadata, "usage": usage(known)} if known else metadata
+    return {**metadata, "usage": usage(known.usage)} if known.usage else metadata
 
 
 def _tool_part(call: ToolCall) -> dict[str, Json]:
@@ -148,20 +155,37 @@ def _decode(body: Json, agent: str | None) -> ChatRequest:
 
 
 def _reply(turn: Turn, reply: Reply) -> bytes:
-    parts: list[Json] = []
-    if reply.text or not reply.tool_calls:
-        parts.append({"type": "text", "text": reply.text})
-    if reply.citations:
-        parts.append({"type": "citations", "citations": [citation(c) for c in reply.citations]})
-    parts += [_tool_part(call) for call in reply.tool_calls]
-    metadata = _identity(turn, reply.metadata.usage)
-    metadata.pop("messageId")
+    metadata = _identity(turn, reply.metadata)
+    message_id = metadata.pop("messageId")
     metadata |= {
         "userId": turn.user_id,
         "finishReason": FINISH_REASONS[reply.finish] if reply.finish else "stop",
     }
-    data = {"id": turn.message_id, "role": "assistant", "parts": parts, "metadata": metadata}
+    data = {
+        "id": message_id,
+        "role": "assistant",
+        "parts": _parts(reply.parts),
+        "metadata": metadata,
+    }
     return json.dumps({"data": data})
+
+
+def _parts(parts: Iterable[Part]) -> list[Json]:
+    """What a message says, as far as v2 has words for it; never nothing."""
+    written = [write(part) for part in parts if (write := _PARTS.get(type(part)))]
+    return written or [{"type": "text", "text": ""}]
+
+
+_PARTS: dict[type, Callable[..., Json]] = {
+    TextDelta: lambda part: {"type": "text", "text": part.text},
+    ToolCall: _tool_part,
+    ToolOutput: lambda part: {
+        "type": "tool-result",
+        "toolCallId": part.call_id,
+        "output": part.output,
+    },
+    Citations: lambda part: {"type": "citations", "citations": list(map(citation, part.items))},
+}
 
 
 def _error(error: GatewayError) -> ErrorAnswer:
@@ -171,6 +195,7 @@ def _error(error: GatewayError) -> ErrorAnswer:
 
 BOOKBAG_V2 = Dialect(
     name="bookbag-v2",
+    family="bookbag",
     decode=_decode,
     encoder=BookbagV2Encoder,
     reply=_reply,

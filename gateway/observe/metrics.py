@@ -50,6 +50,7 @@ _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
         "Credits that upstreams reported or the configuration sets.",
         ("agent", "upstream"),
     ),
+    "store_errors": ("Failed operations of the conversation store.", ("operation",)),
     "dropped_parts": (
         "Events of upstreams that a client's dialect has no words for.",
         ("dialect", "part"),
@@ -112,6 +113,9 @@ class Metrics:
 
     def upstream_failed(self, upstream: str, code: ErrorCode) -> None:
         self._count("upstream_errors", upstream, code).inc()
+
+    def store_failed(self, operation: str) -> None:
+        self._count("store_errors", operation).inc()
 
     def observe(self, exchange: Exchange) -> None:
         """Count a finished request."""

@@ -12,8 +12,8 @@ from gateway.auth.identity import identity_matches
 from gateway.auth.keyring import Principal
 from gateway.config.model import Tier
 from gateway.config.routes import Route
-from gateway.conversations.store import Owner
 from gateway.core.codec import Dialect
+from gateway.core.conversation import Owner
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.turn import ChatRequest, Turn
 from gateway.limits.headers import headers

@@ -6,20 +6,21 @@ tried again.
 """
 
 import asyncio
-from dataclasses import replace
+from collections.abc import Set as AbstractSet
 
 from gateway.config.routes import Route, RouteTarget
-from gateway.conversations.store import Opened
-from gateway.core.codec import UpstreamRequest
+from gateway.core.codec import Decoder, UpstreamRequest
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.turn import Prompt
 from gateway.observe.exchange import Exchange
 from gateway.observe.metrics import Metrics
 from gateway.proxy.answer import Answer
 from gateway.proxy.connection import RemoteAnswer
+from gateway.proxy.dialogue import PromptFor
 from gateway.proxy.embedded import EmbeddedAnswer
 from gateway.proxy.relay import MESSAGES, Clocks, Relay
 from gateway.proxy.snapshot import Snapshot
+from gateway.upstreams.call_ids import distinct
 
 # Of an error's body: enough for its message, and no more than that is worth reading.
 MAX_ERROR_BODY = 64 << 10
@@ -35,17 +36,24 @@ class Attempts:
         self._metrics = metrics
 
     async def open(
-        self, snapshot: Snapshot, route: Route, prompt: Prompt, opened: Opened, exchange: Exchange
-    ) -> Relay:
-        """A relay whose first content is here. Raises the last target's `GatewayError`."""
+        self,
+        snapshot: Snapshot,
+        route: Route,
+        prompt: PromptFor,
+        call_ids: AbstractSet[str],
+        exchange: Exchange,
+    ) -> tuple[Relay, RouteTarget]:
+        """A relay whose first content is here, and the target that answers. `call_ids` are taken by
+        earlier tool calls. Raises the last target's `GatewayError`."""
         failure: GatewayError | None = None
         for target in route.targets:
             exchange.upstream = target.target.upstream
             exchange.attempts += 1
-            known = opened.upstream_ids.get(state_key(target))
-            theirs = replace(prompt, conversation_id=known) if known else prompt
+            decoder = distinct(target.kind.decoder(target.target), call_ids)
             try:
-                return await self._open(snapshot, target, theirs, exchange.request_id)
+                return await self._open(
+                    snapshot, target, prompt(target), decoder, exchange.request_id
+                ), target
             except GatewayError as exc:
                 self._metrics.upstream_failed(target.target.upstream, exc.code)
                 failure = exc
@@ -55,13 +63,18 @@ class Attempts:
         raise failure
 
     async def _open(
-        self, snapshot: Snapshot, target: RouteTarget, prompt: Prompt, request_id: str
+        self,
+        snapshot: Snapshot,
+        target: RouteTarget,
+        prompt: Prompt,
+        decoder: Decoder,
+        request_id: str,
     ) -> Relay:
         started = asyncio.get_running_loop().time()
         timeouts = target.upstream.timeouts
         clocks = Clocks(timeouts.first_event, timeouts.idle, timeouts.total)
         answer = await self._ask(snapshot, target, prompt, request_id, started + clocks.first_event)
-        relay = Relay(answer, target.kind.decoder(target.target), clocks, started)
+        relay = Relay(answer, decoder, clocks, started)
         try:
             await relay.opened()
         except BaseException:
@@ -104,12 +117,6 @@ class Attempts:
 def _too_late(answer: RemoteAnswer) -> None:
     code = ErrorCode.FIRST_EVENT_TIMEOUT
     answer.fail(GatewayError(code, MESSAGES[code]))
-
-
-def state_key(target: RouteTarget) -> str:
-    """Under which an upstream's own conversation id is kept: two agents of one upstream do not
-    know each other's conversations."""
-    return f"{target.target.upstream}/{target.target.agent or ''}"
 
 
 class _Gathered:

@@ -126,6 +126,7 @@ def _number(written: str | None) -> Json:
 
 BOOKBAG_V1 = UpstreamKind(
     name="bookbag-v1",
+    family="bookbag",
     decoder=decoder(BookbagV1Reader),
     stateful=True,
     request=_request_v1,
@@ -134,6 +135,7 @@ BOOKBAG_V1 = UpstreamKind(
 
 BOOKBAG_V2 = UpstreamKind(
     name="bookbag-v2",
+    family="bookbag",
     decoder=decoder(BookbagV2Reader),
     stateful=True,
     request=_request_v2,

@@ -23,6 +23,7 @@ def _request(target: Target, prompt: Prompt) -> UpstreamRequest:
 
 CHATBASE = UpstreamKind(
     name="chatbase",
+    family="chatbase",
     decoder=decoder(_reader),
     stateful=True,
     request=_request,

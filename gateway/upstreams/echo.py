@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterator
 
 from gateway.core.codec import Pause, Target, UpstreamKind
+from gateway.core.conversation import Role
 from gateway.core.events import Json
-from gateway.core.turn import Prompt, Role
+from gateway.core.turn import Prompt
 from gateway.upstreams.openai import OPENAI
 from gateway.wire import json
 from gateway.wire.sse import frame
@@ -87,4 +88,4 @@ def _chunk(model: str, fields: dict[str, Json]) -> bytes:
     return frame(json.dumps(chunk))
 
 
-ECHO = UpstreamKind(name="echo", decoder=OPENAI.decoder, script=_script)
+ECHO = UpstreamKind(name="echo", family="echo", decoder=OPENAI.decoder, script=_script)

@@ -1,6 +1,7 @@
 """What a stateful upstream is sent: one message, for it knows the rest of the conversation."""
 
-from gateway.core.turn import Message, Prompt, Role
+from gateway.core.conversation import Role
+from gateway.core.turn import Message, Prompt
 
 HEADING = "The conversation so far:"
 

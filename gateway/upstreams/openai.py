@@ -8,6 +8,7 @@ from collections.abc import Callable, Container, Iterable
 from typing import ClassVar
 
 from gateway.core.codec import Target, UpstreamKind, UpstreamRequest
+from gateway.core.conversation import Role
 from gateway.core.errors import ErrorCode
 from gateway.core.events import (
     Citation,
@@ -21,7 +22,7 @@ from gateway.core.events import (
     ToolCall,
     Usage,
 )
-from gateway.core.turn import Message, Prompt, Role, Tool
+from gateway.core.turn import Message, Prompt, Tool
 from gateway.upstreams.refusals import failed, failure, failure_of, refusal
 from gateway.upstreams.sources import Sources
 from gateway.upstreams.stream import decoder, fields
@@ -295,4 +296,6 @@ def _tool(tool: Tool) -> dict[str, Json]:
     }
 
 
-OPENAI = UpstreamKind(name="openai", decoder=decoder(OpenAIReader), request=_request, error=refusal)
+OPENAI = UpstreamKind(
+    name="openai", family="openai", decoder=decoder(OpenAIReader), request=_request, error=refusal
+)

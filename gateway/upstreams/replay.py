@@ -66,4 +66,4 @@ def _transcript(target: Target) -> Transcript:
     return target.transcript
 
 
-REPLAY = UpstreamKind(name="replay", decoder=_decoder, script=_script)
+REPLAY = UpstreamKind(name="replay", family="replay", decoder=_decoder, script=_script)

@@ -224,6 +224,7 @@ def config(
     more: str = "",
     server: str = "",
     second: str | None = None,
+    store: str = 'url = "memory://"',
 ) -> str:
     """A config with one upstream, one agent (1, "Support") and one key; an upstream that is built
     in has no URL. `second` is the URL of another one, which the agent falls back to."""
@@ -238,6 +239,8 @@ port = 0
 {server}
 [admin]
 port = 0
+[store]
+{store}
 [limits.tiers.standard]
 {tier}
 [upstreams.main]

@@ -1,0 +1,117 @@
+"""A store that may fail, made safe to serve by: nothing hangs, and one that is down is not asked
+again by every request."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import TypeVar
+
+from gateway.conversations.store import (
+    Answered,
+    Change,
+    Figures,
+    Found,
+    Listed,
+    Span,
+    Store,
+    StoreError,
+)
+from gateway.core.conversation import Feedback, Place
+from gateway.core.errors import ErrorCode, GatewayError
+
+T = TypeVar("T")
+
+# How long a store that failed is left alone, in seconds: then one request tries it again.
+_PAUSE = 1.0
+
+
+class GuardedStore:
+    """A `Store` over another one. Every failure is `GatewayError(UNAVAILABLE)`, within `timeout`
+    seconds; while the store is down, at once. `failed` is told of each, with the operation."""
+
+    def __init__(
+        self,
+        store: Store,
+        timeout: float,
+        failed: Callable[[str, Exception], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._timeout = timeout
+        self._failed = failed
+        self._clock = clock
+        self._down_until: float | None = None
+
+    async def open(self) -> None:
+        await self._store.open()
+
+    async def close(self) -> None:
+        await self._store.close()
+
+    async def check(self) -> None:
+        await self._try("check", self._store.check())
+
+    async def claim(self, name: int) -> bool:
+        self._refuse()
+        return await self._try("claim", self._store.claim(name))
+
+    async def release(self, name: int) -> None:
+        with suppress(GatewayError):  # a claim that is not released expires
+            await self._try("release", self._store.release(name))
+
+    async def load(self, place: Place, conversation: int, span: Span) -> Found | None:
+        self._refuse()
+        return await self._try("load", self._store.load(place, conversation, span))
+
+    async def save(self, change: Change, claims: Sequence[int]) -> None:
+        # A turn that has been answered already is worth a try in any case.
+        await self._try("save", self._store.save(change, claims))
+
+    async def mark(self, conversation: int, message: int, feedback: Feedback | None) -> None:
+        self._refuse()
+        await self._try("mark", self._store.mark(conversation, message, feedback))
+
+    async def listed(
+        self, place: Place, user_id: str | None, after: tuple[int, int] | None, limit: int
+    ) -> Listed:
+        self._refuse()
+        return await self._try("listed", self._store.listed(place, user_id, after, limit))
+
+    async def answered(self, subject: str, key: str, now: int) -> Answered | None:
+        self._refuse()
+        return await self._try("answered", self._store.answered(subject, key, now))
+
+    async def prune(self, before: int | None, per_user: int | None, now: int) -> int:
+        return await self._store.prune(before, per_user, now)
+
+    async def figures(self) -> Figures:
+        return await self._store.figures()
+
+    def _refuse(self) -> None:
+        """While the store is down only one request in a while has to wait for it to fail again."""
+        if self._down_until is None:
+            return
+        now = self._clock()
+        if now < self._down_until:
+            raise _unavailable()
+        self._down_until = now + self._timeout + _PAUSE
+
+    async def _try(self, operation: str, doing: Awaitable[T]) -> T:
+        try:
+            async with asyncio.timeout(self._timeout):
+                done = await doing
+        except (StoreError, TimeoutError) as exc:
+            self._down_until = self._clock() + _PAUSE
+            self._failed(operation, exc)
+            raise _unavailable() from exc
+        self._down_until = None
+        return done
+
+
+def _unavailable() -> GatewayError:
+    return GatewayError(
+        ErrorCode.UNAVAILABLE,
+        "conversations cannot be read or written just now, try again",
+        retry_after=_PAUSE,
+    )

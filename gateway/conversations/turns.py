@@ -1,0 +1,276 @@
+"""Turns: begun, then committed or abandoned.
+
+Nothing of a turn can be seen before the commit, which writes the question and its answer at once: a
+turn that failed leaves no trace.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from gateway.conversations.access import (
+    Access,
+    Scope,
+    changed,
+    milliseconds,
+    random_id,
+)
+from gateway.conversations.repeats import Asked, Repeated, answered, repeated
+from gateway.conversations.results import expired
+from gateway.conversations.store import Change, Span
+from gateway.core.conversation import (
+    Conversation,
+    Part,
+    Role,
+    StoredMessage,
+    message_name,
+    message_number,
+)
+from gateway.core.errors import ErrorCode, GatewayError
+from gateway.core.events import FinishReason, TextDelta, Usage
+from gateway.core.turn import ChatRequest, Turn
+
+# Characters of the user's first message that are the conversation's title.
+_TITLE = 80
+
+
+@dataclass(slots=True, kw_only=True)
+class Opened:
+    """A turn in progress."""
+
+    turn: Turn
+    conversation: Conversation
+    """As it was found."""
+    messages: tuple[StoredMessage, ...]
+    """The newest of what was said before the answer: last a user's question, or an assistant's
+    message with the results of its tools."""
+    keep: int
+    """How many messages of the conversation stay as they are."""
+    answer: int
+    """The id of the answer."""
+    retried: StoredMessage | None = None
+    """The answer that is to be replaced."""
+    asked: Asked | None = None
+    claims: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a turn's upstream answered; without `finish` it is incomplete."""
+
+    parts: tuple[Part, ...]
+    finish: FinishReason | None
+    usage: Usage | None
+    model: str | None
+    upstream: str
+    target: str
+    """The key under which the upstream's own id of the conversation is kept."""
+    conversation: str | None
+    message: str | None
+    """The upstream's own ids."""
+
+
+class Turns:
+    """Begins and ends turns. `tool_call_ttl` is how long a call waits for its result, `repeat_ttl`
+    how long an Idempotency-Key is known: both in milliseconds."""
+
+    def __init__(
+        self,
+        access: Access,
+        *,
+        tool_call_ttl: int,
+        repeat_ttl: int,
+        mint: Callable[[], int] = random_id,
+        clock: Callable[[], int] = milliseconds,
+    ) -> None:
+        self._access = access
+        self._tool_call_ttl = tool_call_ttl
+        self._repeat_ttl = repeat_ttl
+        self._mint = mint
+        self._clock = clock
+
+    async def begin(
+        self, scope: Scope, ask: ChatRequest, *, limit: int, asked: Asked | None = None
+    ) -> Opened | Repeated:
+        """Open the turn that a request asks for, with the newest `limit` messages; or the answer
+        that the same request (`asked`) was given before.
+
+        Raises `GatewayError`: CONVERSATION_NOT_FOUND, also for one that is somewhere else;
+        CONVERSATION_BUSY while another turn is open in it; INVALID_BODY for a request without a
+        message where no tool's result waits for an answer, or for a key that was another request's;
+        REQUEST_RUNNING; RETRY_MESSAGE_NOT_FOUND, RETRY_NO_USER_MESSAGE.
+        """
+        claims: list[int] = []
+        try:
+            if asked is not None:
+                await self._claim(asked, claims)
+                if known := await answered(self._access.store, asked, self._clock()):
+                    await self._access.release(claims)
+                    return await self._repeated(scope, known.conversation, known.message)
+            opened = await self._open(scope, ask, limit, claims)
+        except BaseException:
+            await self._access.release(claims)
+            raise
+        opened.asked, opened.claims = asked, claims
+        return opened
+
+    async def commit(self, opened: Opened, answer: Answer) -> None:
+        """Keep the turn, in one atomic write, and end it.
+
+        The upstream that answered is remembered by its own id of the conversation; what others
+        called it is forgotten: they have missed this turn. Raises `GatewayError(CONVERSATION_BUSY)`
+        if the conversation was changed from outside.
+        """
+        now = self._clock()
+        fresh = tuple(said for said in opened.messages if said.position >= opened.keep)
+        found = opened.conversation
+        said = StoredMessage(
+            id=opened.answer,
+            position=opened.keep + len(fresh),
+            role=Role.ASSISTANT,
+            parts=answer.parts,
+            created=now,
+            finish=answer.finish,
+            usage=answer.usage,
+            model=answer.model,
+            upstream=answer.upstream,
+            upstream_conversation=answer.conversation,
+            upstream_message=answer.message,
+        )
+        ids = {answer.target: answer.conversation} if answer.conversation else {}
+        asked, expires = opened.asked, now + self._repeat_ttl
+        change = Change(
+            conversation=changed(found, now, said.position + 1, ids),
+            keep=opened.keep,
+            messages=(*fresh, said),
+            answered=asked.answered(found.id, said.id, expires) if asked else None,
+        )
+        await self._access.save(change, opened.claims)
+
+    async def abandon(self, opened: Opened) -> None:
+        """End it and leave the conversation as it was; nothing if it has ended already."""
+        await self._access.release(opened.claims)
+
+    async def _claim(self, asked: Asked, claims: list[int]) -> None:
+        if not await self._access.store.claim(asked.name):
+            raise GatewayError(
+                ErrorCode.REQUEST_RUNNING,
+                "a request with this Idempotency-Key is still running: wait for it to end",
+            )
+        claims.append(asked.name)
+
+    async def _open(self, scope: Scope, ask: ChatRequest, limit: int, claims: list[int]) -> Opened:
+        if ask.conversation_id is None:
+            if ask.message is None:
+                raise _no_message("message is required and must be a non-empty string")
+            return self._opened(self._fresh(scope, ask), (), ask)
+        number = await self._access.claim(scope, ask.conversation_id, claims)
+        span = Span(limit=limit)
+        if ask.retry_of is not None:
+            span = Span(limit=limit, upto=message_number(ask.retry_of) or 0)
+        found, messages = await self._access.load(scope, number, span)
+        if ask.message is None and not any(said.role is Role.USER for said in messages):
+            # A turn of more tool rounds than there is room for: it begins with its question.
+            span = replace(span, limit=found.length)
+            found, messages = await self._access.load(scope, number, span)
+        if ask.retry_of is not None:
+            return self._retried(found, messages)
+        if ask.message is None:
+            self._check_results(messages)
+        return self._opened(found, messages, ask)
+
+    def _opened(
+        self, found: Conversation, messages: tuple[StoredMessage, ...], ask: ChatRequest
+    ) -> Opened:
+        if ask.message is not None:
+            question = StoredMessage(
+                id=self._mint(),
+                position=found.length,
+                role=Role.USER,
+                parts=(TextDelta(ask.message),),
+                created=self._clock(),
+            )
+            messages = (*messages, question)
+        return self._turn(found, messages, found.length)
+
+    def _turn(
+        self,
+        found: Conversation,
+        messages: tuple[StoredMessage, ...],
+        keep: int,
+        retried: StoredMessage | None = None,
+    ) -> Opened:
+        taken = {said.id for said in messages}
+        answer = next(minted for minted in iter(self._mint, None) if minted not in taken)
+        question = next(said for said in reversed(messages) if said.role is Role.USER)
+        turn = Turn(
+            conversation_id=str(found.id),
+            user_message_id=message_name(question.id),
+            message_id=message_name(answer),
+            user_id=found.user_id,
+        )
+        return Opened(
+            turn=turn,
+            conversation=found,
+            messages=messages,
+            keep=keep,
+            answer=answer,
+            retried=retried,
+        )
+
+    def _retried(self, found: Conversation, messages: tuple[StoredMessage, ...]) -> Opened:
+        """Cut at the user's message that the answer was to."""
+        if not messages or messages[-1].role is not Role.ASSISTANT:
+            raise GatewayError(
+                ErrorCode.RETRY_MESSAGE_NOT_FOUND,
+                "this conversation has no such message of the assistant's to retry",
+            )
+        *before, retried = messages
+        while before and before[-1].role is not Role.USER:
+            before.pop()
+        if not before:
+            raise GatewayError(
+                ErrorCode.RETRY_NO_USER_MESSAGE, "no user's message comes before this one"
+            )
+        return self._turn(found, tuple(before), before[-1].position + 1, retried)
+
+    def _fresh(self, scope: Scope, ask: ChatRequest) -> Conversation:
+        now = self._clock()
+        return Conversation(
+            id=self._mint(),
+            place=scope.place,
+            user_id=ask.user_id,
+            title=_title(ask.message or ""),
+            created=now,
+            updated=now,
+        )
+
+    def _check_results(self, messages: tuple[StoredMessage, ...]) -> None:
+        """A request without a message goes on from the results of all the calls."""
+        last = messages[-1]
+        if last.finish is not FinishReason.TOOL_CALLS or not last.outputs:
+            raise _no_message(
+                "message is required and must be a non-empty string: no tool's result waits here"
+            )
+        waits = not expired(last, self._tool_call_ttl, self._clock())
+        missing = last.calls.keys() - last.outputs.keys()
+        if waits and missing:
+            names = ", ".join(sorted(missing))
+            raise _no_message(f"these tool calls have no result yet: {names}")
+
+    async def _repeated(self, scope: Scope, conversation: int, message: int) -> Repeated:
+        span = Span(limit=2, upto=message)
+        found, messages = await self._access.load(scope, conversation, span)
+        if not any(said.role is Role.USER for said in messages):
+            span = replace(span, limit=found.length)
+            found, messages = await self._access.load(scope, conversation, span)
+        return repeated(found, messages)
+
+
+def _title(text: str) -> str:
+    plain = "".join(c if c.isprintable() else " " for c in text[: 10 * _TITLE])
+    line = " ".join(plain.split())
+    return line if len(line) <= _TITLE else line[: _TITLE - 1].rstrip() + "…"
+
+
+def _no_message(message: str) -> GatewayError:
+    return GatewayError(ErrorCode.INVALID_BODY, message, details={"message": message})

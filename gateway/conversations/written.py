@@ -1,0 +1,150 @@
+"""Records as JSON: how databases keep what has no columns of its own.
+
+Keys are short, for there is one object for every part of every message. What a newer gateway has
+written and this one does not know is left out.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from gateway.core.conversation import Feedback, Part, Role, StoredMessage
+from gateway.core.events import (
+    Citation,
+    Citations,
+    FinishReason,
+    Json,
+    ReasoningDelta,
+    TextDelta,
+    ToolCall,
+    ToolOutput,
+    Usage,
+)
+from gateway.wire import json
+
+
+def write_parts(parts: Iterable[Part]) -> str:
+    """A message's parts."""
+    return _dumps([_WRITERS[type(part)](part) for part in parts])
+
+
+def read_parts(text: str) -> tuple[Part, ...]:
+    """The parts that `write_parts` wrote."""
+    written = (json.mapping(each) for each in json.array(json.loads_own(text)))
+    return tuple(_READERS[kind](each) for each in written if (kind := _kind(each)))
+
+
+def write_about(message: StoredMessage) -> str | None:
+    """What an assistant's message has beside its parts; None for a user's."""
+    if message.role is Role.USER:
+        return None
+    usage = message.usage or Usage()
+    known: dict[str, Json] = {
+        "finish": message.finish,
+        "usage": [usage.input_tokens, usage.output_tokens, usage.credits] if usage else None,
+        "model": message.model,
+        "upstream": message.upstream,
+        "conversation": message.upstream_conversation,
+        "message": message.upstream_message,
+    }
+    return _dumps({name: value for name, value in known.items() if value is not None})
+
+
+def read_message(
+    position: int,
+    number: int,
+    role: str,
+    created: int,
+    parts: str,
+    about: str | None,
+    feedback: str | None,
+) -> StoredMessage:
+    """A message from its columns."""
+    known = json.mapping(json.loads_own(about)) if about else {}
+    reason = known.get("finish")
+    return StoredMessage(
+        id=number,
+        position=position,
+        role=Role(role),
+        parts=read_parts(parts),
+        created=created,
+        finish=FinishReason(reason) if isinstance(reason, str) else None,
+        usage=_read_usage(known.get("usage")),
+        model=_text(known.get("model")),
+        upstream=_text(known.get("upstream")),
+        upstream_conversation=_text(known.get("conversation")),
+        upstream_message=_text(known.get("message")),
+        feedback=Feedback(feedback) if feedback else None,
+    )
+
+
+def write_ids(ids: Mapping[str, str]) -> str:
+    """What upstreams call a conversation."""
+    return _dumps(dict(ids))
+
+
+def read_ids(text: str) -> dict[str, str]:
+    return {name: json.text(known) for name, known in json.mapping(json.loads_own(text)).items()}
+
+
+def _read_usage(known: Json) -> Usage | None:
+    if known is None:
+        return None
+    asked, said, paid = json.array(known)
+    return Usage(json.count(asked), json.count(said), json.amount(paid))
+
+
+def _text(known: Json) -> str | None:
+    return known if isinstance(known, str) else None
+
+
+def _call(part: ToolCall) -> Json:
+    known: dict[str, Json] = {"call": part.call_id, "name": part.name, "input": part.arguments}
+    if part.echo is not None:
+        known["echo"] = part.echo
+    if part.said_id is not None:
+        known["said"] = part.said_id
+    return known
+
+
+def _read_call(known: dict[str, Json]) -> ToolCall:
+    return ToolCall(
+        json.text(known["call"]),
+        json.text(known.get("name")),
+        known.get("input"),
+        known.get("echo"),
+        _text(known.get("said")),
+    )
+
+
+def _citations(part: Citations) -> Json:
+    return {"cited": [[item.url, item.title, item.snippet] for item in part.items]}
+
+
+def _read_citations(known: dict[str, Json]) -> Citations:
+    items = (json.array(item) for item in json.array(known["cited"]))
+    return Citations([Citation(*(_text(text) for text in item)) for item in items])
+
+
+_WRITERS: dict[type, Callable[..., Json]] = {
+    TextDelta: lambda part: {"text": part.text},
+    ReasoningDelta: lambda part: {"thought": part.text},
+    ToolCall: _call,
+    ToolOutput: lambda part: {"result": part.call_id, "output": part.output},
+    Citations: _citations,
+}
+
+# By the key that only this kind of part has.
+_READERS: dict[str, Callable[[dict[str, Json]], Part]] = {
+    "text": lambda known: TextDelta(json.text(known["text"])),
+    "thought": lambda known: ReasoningDelta(json.text(known["thought"])),
+    "call": _read_call,
+    "result": lambda known: ToolOutput(json.text(known["result"]), known.get("output")),
+    "cited": _read_citations,
+}
+
+
+def _kind(known: Mapping[str, Json]) -> str | None:
+    return next((kind for kind in _READERS if kind in known), None)
+
+
+def _dumps(value: Json) -> str:
+    return json.dumps(value).decode()

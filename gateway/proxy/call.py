@@ -1,0 +1,66 @@
+"""One request on its way through the gateway, and its body."""
+
+import asyncio
+from dataclasses import dataclass
+
+from aiohttp import hdrs, web
+
+from gateway.config.model import Server
+from gateway.core.codec import Dialect
+from gateway.core.errors import ErrorCode, GatewayError
+from gateway.core.events import Json
+from gateway.observe.exchange import Exchange
+from gateway.proxy.snapshot import Snapshot
+from gateway.wire import json
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A client's request, in what dialect it speaks, and what serves it."""
+
+    request: web.Request
+    dialect: Dialect
+    exchange: Exchange
+    snapshot: Snapshot
+
+
+async def read(call: Call) -> bytes:
+    """The request's body. Raises `GatewayError`: `UNSUPPORTED_MEDIA_TYPE`, `BODY_TOO_LARGE`
+    (without reading on), `INVALID_BODY`."""
+    request, server = call.request, call.snapshot.server
+    if hdrs.CONTENT_TYPE in request.headers and request.content_type != "application/json":
+        raise GatewayError(
+            ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send the request as Content-Type: application/json"
+        )
+    if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
+        raise GatewayError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send the body uncompressed")
+    if (request.content_length or 0) > server.max_body:
+        raise _too_large(server)
+    try:
+        # Nearly every body has come with its head: only what is still to come needs a clock.
+        if request.content.is_eof():
+            return await request.read()
+        async with asyncio.timeout(server.body_timeout):
+            return await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise _too_large(server) from None
+    except TimeoutError:
+        raise GatewayError(
+            ErrorCode.INVALID_BODY, "the request body did not arrive in time"
+        ) from None
+    except web.RequestPayloadError:
+        raise GatewayError(ErrorCode.INVALID_BODY, "the request body cannot be read") from None
+
+
+def parsed(body: bytes) -> Json:
+    """Its JSON. Raises `GatewayError(INVALID_JSON)`."""
+    try:
+        return json.loads(body)
+    except json.InvalidJson:
+        raise GatewayError(ErrorCode.INVALID_JSON, "the request body is not valid JSON") from None
+
+
+def _too_large(server: Server) -> GatewayError:
+    return GatewayError(
+        ErrorCode.BODY_TOO_LARGE, f"the request body may have at most {server.max_body} bytes"
+    )

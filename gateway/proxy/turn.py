@@ -1,0 +1,136 @@
+"""A turn whose answer has begun: sent to the client whole or as a stream, and kept."""
+
+from contextlib import suppress
+
+from aiohttp import web
+
+from gateway.config.routes import Route, RouteTarget
+from gateway.core.codec import Encoder
+from gateway.core.errors import ErrorCode, GatewayError
+from gateway.core.events import Failure, Usage
+from gateway.core.turn import ChatRequest, Reply
+from gateway.observe.exchange import CLIENT_GONE, CLIENT_STALLED
+from gateway.observe.logs import Logger
+from gateway.observe.metrics import Metrics
+from gateway.proxy.call import Call
+from gateway.proxy.dialogue import Dialogue
+from gateway.proxy.downstream import ClientStalled, ClientStream
+from gateway.proxy.relay import Relay
+
+
+class OpenTurn:
+    """One answer on its way."""
+
+    def __init__(
+        self,
+        call: Call,
+        dialogue: Dialogue,
+        route: Route,
+        ask: ChatRequest,
+        relay: Relay,
+        target: RouteTarget,
+    ) -> None:
+        self._call = call
+        self._dialogue = dialogue
+        self._route = route
+        self._ask = ask
+        self._relay = relay
+        self._target = target
+        self._kept = False
+
+    async def answer(self, metrics: Metrics, logger: Logger) -> web.StreamResponse:
+        """The response. Raises `GatewayError` where nothing has been sent yet."""
+        dialect, exchange = self._call.dialect, self._call.exchange
+        if dialect.reply is not None and not self._ask.stream:
+            reply = await self._commit(await self._relay.fold())
+            body = dialect.reply(self._dialogue.turn, reply)
+            return web.Response(body=body, content_type="application/json")
+        encoder = dialect.encoder(self._dialogue.turn)
+        exchange.dropped = encoder.dropped
+        stream = client_stream(self._call)
+        metrics.stream_opened(exchange)
+        try:
+            await self._stream(stream, encoder, logger)
+        finally:
+            stream.close()
+            metrics.stream_closed(exchange)
+        return stream.response
+
+    async def _stream(self, stream: ClientStream, encoder: Encoder, logger: Logger) -> None:
+        """Nothing is raised from here on but cancellation: the status is out."""
+        exchange = self._call.exchange
+        try:
+            await stream.open(lambda: self._relay.begin(encoder.encode, stream))
+            last = await self._end(encoder)
+            await stream.finish(last)
+        except ClientStalled:
+            exchange.outcome = CLIENT_STALLED
+            stream.abort()
+        except ConnectionError:
+            exchange.outcome = CLIENT_GONE
+            stream.abort()
+        except Exception:
+            exchange.outcome = ErrorCode.INTERNAL
+            logger.exception("internal_error", request_id=exchange.request_id)
+            await _apologize(stream, encoder)
+
+    async def _end(self, encoder: Encoder) -> bytes:
+        """Wait for the end of the stream; the frames that end it. The turn is committed first, so
+        that a client that has seen them can always go on."""
+        terminal = await self._relay.pour()
+        if isinstance(terminal, Failure):
+            self._call.exchange.outcome = terminal.code
+            return encoder.encode(terminal)
+        try:
+            reply = await self._commit(self._relay.reply.folded())
+        except GatewayError as exc:
+            self._call.exchange.outcome = exc.code
+            return encoder.encode(Failure(exc.code, exc.message))
+        return encoder.encode(reply.metadata) + encoder.encode(terminal)
+
+    async def _commit(self, reply: Reply) -> Reply:
+        """Keep a finished turn; the reply with the usage that the agent's config adds."""
+        usage = reply.metadata.usage or Usage()
+        if usage.credits is None and self._route.credits_per_turn is not None:
+            reply.metadata.usage = usage.updated(Usage(credits=self._route.credits_per_turn))
+        self._kept = True
+        await self._dialogue.commit(reply, self._target, self._ask.model)
+        return reply
+
+    async def end(self, *, keep_partial: bool) -> None:
+        """Give the upstream's connection back, note what it did, and keep what there is of a turn
+        that broke off, if that is wanted."""
+        self._relay.close()
+        self._record()
+        reply = self._relay.reply.folded()
+        if keep_partial and not self._kept and reply.parts:
+            reply.finish = None
+            with suppress(GatewayError):  # the store's failure is noted where it happened
+                await self._dialogue.commit(reply, self._target, self._ask.model)
+
+    def _record(self) -> None:
+        exchange, relay = self._call.exchange, self._relay
+        exchange.events = relay.events
+        exchange.usage = relay.reply.metadata.usage
+        if relay.first_content is not None:
+            exchange.first_event = relay.first_content - exchange.started
+
+
+def client_stream(call: Call) -> ClientStream:
+    """The client's side of a stream that is about to open."""
+    return ClientStream(
+        call.request,
+        headers=call.exchange.headers,
+        heartbeat=call.dialect.heartbeat,
+        write_timeout=call.snapshot.server.write_timeout,
+    )
+
+
+async def _apologize(stream: ClientStream, encoder: Encoder) -> None:
+    """A bug of ours in mid-stream: end as the dialect ends a failed turn."""
+    try:
+        await stream.finish(
+            encoder.encode(Failure(ErrorCode.INTERNAL, "the gateway failed to serve this turn"))
+        )
+    except Exception:  # the client's side is broken as well
+        stream.abort()
