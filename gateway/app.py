@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from gateway.admin.routes import build_admin
@@ -16,17 +17,19 @@ from gateway.conversations.build import build_store
 from gateway.conversations.guard import GuardedStore
 from gateway.conversations.memory import MemoryStore
 from gateway.conversations.pruner import Pruner
+from gateway.conversations.results import ToolResults
 from gateway.conversations.store import Store
 from gateway.conversations.turns import Turns
 from gateway.core.errors import GatewayError
 from gateway.http.middleware import Outermost
 from gateway.http.routes import build_public
-from gateway.http.server import CannotListen, Listener
+from gateway.http.server import Listener
 from gateway.limits.limiter import Limiter
 from gateway.observe.logs import Logger
 from gateway.observe.metrics import Metrics
 from gateway.proxy.client import Client
 from gateway.proxy.pipeline import Pipeline
+from gateway.proxy.records import RecordRequests
 from gateway.proxy.snapshot import Snapshot
 
 
@@ -85,38 +88,60 @@ class Gateway:
         if not isinstance(kept, MemoryStore):
             self.store = GuardedStore(kept, config.store.timeout, self._store_failed)
         self._ready = False
+        self._opened = AsyncExitStack()
+        """Everything that a stop has to close, the last opened first."""
         self._hurry = asyncio.Event()
+        access, tool_call_ttl = Access(self.store), int(config.store.tool_call_ttl * 1000)
         self._pipeline = pipeline = Pipeline(
             snapshot=lambda: self.snapshot,
             limiter=self.limiter,
             turns=Turns(
-                Access(self.store),
-                tool_call_ttl=int(config.store.tool_call_ttl * 1000),
+                access,
+                tool_call_ttl=tool_call_ttl,
                 repeat_ttl=int(config.store.repeat_ttl * 1000),
             ),
             keep_partial=config.store.keep_partial,
             metrics=self.metrics,
             logger=logger,
         )
+        records = RecordRequests(
+            snapshot=lambda: self.snapshot,
+            limiter=self.limiter,
+            access=access,
+            results=ToolResults(access, tool_call_ttl=tool_call_ttl),
+            open_turns=pipeline.open_turns,
+            metrics=self.metrics,
+            logger=logger,
+        )
         outermost = Outermost(self.metrics, logger, lambda: self.snapshot.routes.origins)
-        public = build_public(pipeline, outermost, config.server.max_body)
+        public = build_public(pipeline, records, outermost, config.server.max_body)
         self.public = Listener(public, "server", config.server.host, config.server.port)
         admin = build_admin(self.metrics, self._fault)
         self.admin = Listener(admin, "admin", config.admin.host, config.admin.port)
 
     async def start(self) -> None:
-        """Listen. Raises `CannotListen`, and `StoreError` if conversations cannot be kept."""
-        await self.store.open()
-        self._pruner.start()
-        # Each waits for its first set, and a dead publisher should not delay the others.
-        await asyncio.gather(*(r.start() for r in self.snapshot.keyring.refreshers))
-        try:
-            await self.admin.start()
-            await self.public.start()
-        except CannotListen:
-            await self._close()
-            raise
+        """Listen. Raises `CannotListen`, and `StoreError` if conversations cannot be kept: then
+        nothing is left open."""
+        async with AsyncExitStack() as opened:
+            for client in self.snapshot.clients.values():
+                opened.callback(client.close)
+            await self.store.open()
+            opened.push_async_callback(self.store.close)
+            self._pruner.start()
+            opened.push_async_callback(self._pruner.stop)
+            await self._start_refreshers(opened)
+            for listener in (self.admin, self.public):
+                await listener.start()
+                opened.push_async_callback(listener.stop)
+            self._opened = opened.pop_all()
         self._ready = True
+
+    async def _start_refreshers(self, opened: AsyncExitStack) -> None:
+        refreshers = self.snapshot.keyring.refreshers
+        for refresher in refreshers:
+            opened.push_async_callback(refresher.stop)
+        # Each waits for its first set, and a dead publisher should not delay the others.
+        await asyncio.gather(*(refresher.start() for refresher in refreshers))
 
     async def stop(self) -> None:
         """Let open turns finish for `drain_timeout`, or until `hurry`, then end them."""
@@ -126,8 +151,7 @@ class Gateway:
         await self.public.refuse()
         window = self.config.server.drain_timeout
         await self._pipeline.open_turns.drain(window, self._hurry)
-        await self.public.stop()
-        await self._close()
+        await self._opened.aclose()
 
     def hurry(self) -> None:
         """Have a `stop` wait no longer."""
@@ -146,12 +170,3 @@ class Gateway:
     def _store_failed(self, operation: str, exc: Exception) -> None:
         self.metrics.store_failed(operation)
         self._logger.error("store_failed", operation=operation, exc_info=exc)
-
-    async def _close(self) -> None:
-        await self.admin.stop()
-        await self._pruner.stop()
-        await self.store.close()
-        for refresher in self.snapshot.keyring.refreshers:
-            await refresher.stop()
-        for client in self.snapshot.clients.values():
-            client.close()

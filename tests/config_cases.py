@@ -80,6 +80,10 @@ ADDRESS = (
     'an address such as "https://api.example.com/v1": http or https, with neither user nor query '
     "nor fragment"
 )
+STORE = (
+    'store.url: expected "memory://", "sqlite:///file.db" (a fourth slash begins an absolute path)'
+    ' or "postgresql://user@host:5432/database", without a password: `password` is for that'
+)
 ORIGIN = (
     'an origin such as "https://www.acme.com" or "http://localhost:3000": scheme, host and port, '
     'without a path; or "*" for any'
@@ -92,6 +96,23 @@ OWN_FIELD = "as a name, expected no field that the gateway sets itself (model, m
 ONE_SOURCE = "expected exactly one of `url` and `file`"
 
 AGENT = ' (agent 1 "Support")'
+SALES = ' (agent 2 "Sales")'
+PASSED = 'with conversations = "passthrough"'
+NOT_PASSED = f'expected an upstream of kind "bookbag" {PASSED}: clients see its own ids'
+SHARED = (
+    f"another agent of this file leads to it as well: {PASSED} it would show the conversations of"
+    " both to either"
+)
+
+PASSED_AGENT = ' (agent 3 "Passed")'
+PASSING: dict[str, object] = {
+    "id": 3,
+    "workspace": "globex",
+    "name": "Passed",
+    "conversations": "passthrough",
+    "targets": [{"upstream": "bookbag", "agent": 8}],
+}
+POSTGRES: dict[str, object] = {"url": "postgres://oc@db.example/oc"}
 
 CASES: list[tuple[Path, object, list[str]]] = [
     # Unknown keys.
@@ -214,11 +235,6 @@ CASES: list[tuple[Path, object, list[str]]] = [
         ("server", "workers"),
         4,
         ["server.workers: expected 1: more than one process is not built yet, found 4"],
-    ),
-    (
-        ("store", "url"),
-        "sqlite:///oc-gateway.db",
-        ['store.url: expected "memory://": other stores are not built yet'],
     ),
     (
         ("limits", "backend"),
@@ -398,6 +414,108 @@ CASES: list[tuple[Path, object, list[str]]] = [
         [
             "auth.jwks[0].url: expected an https address without user; http only to this machine"
             " (127.0.0.1)"
+        ],
+    ),
+    # The store.
+    *(
+        (("store", "url"), url, [STORE])
+        for url in (
+            "sqlite://oc-gateway.db",
+            "sqlite:///",
+            "sqlite:///folder/",
+            "sqlite:///a.db?mode=ro",
+            "oc-gateway.db",
+            "mysql://db.example/oc",
+            "memory://x",
+            "redis://cache",
+            "postgresql://db.example",
+            "postgresql://db.example:port/oc",
+            "postgresql://oc:s3cret@db.example/oc",
+            "postgresql://oc@db.example/oc?password=s3cret",
+            "postgresql://oc@db.example/oc#s3cret",
+        )
+    ),
+    (("store",), POSTGRES | {"password": "s3cret"}, [f"store.password: expected {SECRET}"]),
+    (
+        ("store",),
+        POSTGRES | {"max_connections": 0, "max_size": "1GiB"},
+        [
+            "store.max_connections: expected a number over 0, found 0",
+            "store.max_size: has no meaning for postgres, only for memory: leave it out",
+        ],
+    ),
+    (
+        ("store", "password"),
+        {"env": "PASSWORD"},
+        ["store.password: has no meaning for sqlite, only for postgresql: leave it out"],
+    ),
+    (
+        ("store",),
+        {"url": "s3cret", "max_size": "1GiB"},
+        [STORE],
+    ),
+    (
+        ("store", "ttl"),
+        "forever",
+        [
+            'store.ttl: expected a duration such as "500ms", "30s", "15m", "12h" or "90d", above'
+            ' zero, found "forever"'
+        ],
+    ),
+    (("store", "keep_partial"), 1, ["store.keep_partial: expected true or false, found 1"]),
+    (
+        ("store", "max_messages"),
+        200,
+        ["store.max_messages: unknown key; did you mean max_size?"],
+    ),
+    (
+        ("agents", 0, "history"),
+        {"max_messages": 0},
+        [f"agents[0].history.max_messages{AGENT}: expected a number over 0, found 0"],
+    ),
+    # Conversations that the upstream keeps.
+    (
+        ("agents", 1, "conversations"),
+        "upstream",
+        [f'agents[1].conversations{SALES}: expected "stored" or "passthrough", found "upstream"'],
+    ),
+    (
+        ("agents", 1, "conversations"),
+        "passthrough",
+        [
+            f"agents[1].targets{SALES}: expected exactly one {PASSED}: another one does not know"
+            " the conversation, found 2",
+            f'agents[1].targets[1].upstream{SALES}: {NOT_PASSED}, found "echo"',
+        ],
+    ),
+    (
+        ("agents", 0, "conversations"),
+        "passthrough",
+        [
+            f'agents[0].targets[0].upstream{AGENT}: {NOT_PASSED}, found "llm"',
+            f"agents[0].public{AGENT}: cannot be {PASSED}: nothing tells one visitor's conversation"
+            " from another's, so leave it out",
+            f"agents[0].tools{AGENT}: has no meaning {PASSED}: leave it out",
+        ],
+    ),
+    (
+        ("agents", 2, "conversations"),
+        "passthrough",
+        [f'agents[2].targets[0].upstream (agent 3 "Support"): {NOT_PASSED}, found "recorded"'],
+    ),
+    (
+        ("agents", 2),
+        PASSING | {"targets": [{"upstream": "bookbag", "agent": "7"}]},
+        [f"agents[2].targets[0].agent{PASSED_AGENT}: {SHARED}"],
+    ),
+    (
+        ("agents", 2),
+        PASSING | {"identity_secret": {"env": "A"}, "instructions": "", "history": {}},
+        [
+            f"agents[2].identity_secret{PASSED_AGENT}: cannot be {PASSED}: nothing tells one"
+            " visitor's conversation from another's, so leave it out",
+            f"agents[2].instructions{PASSED_AGENT}: has no meaning {PASSED}: leave it out",
+            f"agents[2].history{PASSED_AGENT}: has no meaning {PASSED}: leave it out",
         ],
     ),
     # What does not fit together.

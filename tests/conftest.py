@@ -1,9 +1,11 @@
-"""What tests share: the options of the command line, and the golden files."""
+"""What tests share: the options of the command line, the golden files, and PostgreSQL."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.postgres import Postgres, running
 
 Golden = Callable[[Path, bytes], None]
 """Holds bytes against a golden file."""
@@ -14,6 +16,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--update-golden",
         action="store_true",
         help="write the golden files anew; read the difference before you commit it",
+    )
+    parser.addoption(
+        "--full",
+        action="store_true",
+        help="run what is long in full: the tests that kill the gateway, and the races",
     )
 
 
@@ -29,3 +36,25 @@ def golden(request: pytest.FixtureRequest) -> Golden:
         assert path.read_bytes() == actual
 
     return check
+
+
+@pytest.fixture(scope="session")
+def full(request: pytest.FixtureRequest) -> bool:
+    """Whether what is long runs in full."""
+    return bool(request.config.getoption("--full"))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL of the tests' own."""
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres: Postgres) -> Iterator[str]:
+    """The URL of a new and empty database. The server runs again after a test that stopped it."""
+    url = postgres.create()
+    yield url
+    postgres.start()
+    postgres.drop(url)

@@ -16,6 +16,11 @@ COMMANDS = [
     ["keys", "create"],
     ["keys", "verify"],
     ["keys", "sign"],
+    ["store"],
+    ["store", "migrate"],
+    ["store", "status"],
+    ["store", "export"],
+    ["store", "prune"],
     ["chat"],
     ["translate"],
 ]

@@ -1,17 +1,24 @@
 """`oc-gateway run`, as a process."""
 
+import asyncio
 import http.client
 import json
 import shlex
 import signal
 import socket
+import sqlite3
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
+from gateway.conversations.postgres import PostgresStore
+from gateway.conversations.sqlite import SqliteStore
+from gateway.conversations.store import Store
+from tests.postgres import Postgres
 from tests.serving import DEMO_KEY, ROOT, Served, cli, demo_config, served
 
 KEYED = """
@@ -182,6 +189,104 @@ def test_port_in_use(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
     assert port in done.stderr
     assert "address already in use" in done.stderr
+
+
+def _stored(folder: Path, url: str, more: str = "") -> Path:
+    path = folder / "stored.toml"
+    path.write_text(f'{KEYED}[store]\nurl = "{url}"\n{more}')
+    return path
+
+
+def _cannot_open(config: Path, password: str = "") -> str:
+    """The one line that it ends with: exit code 1, before anything listens."""
+    done = cli("run", "--config", str(config), PASSWORD=password)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    return done.stderr
+
+
+def _of_the_future(file: Path) -> None:
+    asyncio.run(_opened_once(SqliteStore(file)))
+    connection = sqlite3.connect(file)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+
+
+async def _opened_once(store: Store) -> None:
+    await store.open()
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    ("file", "make", "said"),
+    [
+        ("absent/kept.db", lambda _: None, "folder"),
+        ("kept.db", Path.mkdir, "is a directory"),
+        ("kept.db", lambda file: file.write_text("canary " * 1000), "not a database"),
+        ("kept.db", _of_the_future, "version 99"),
+        ("../../../../../../../../../proc/kept.db", lambda _: None, "folder"),
+    ],
+    ids=["no folder", "a folder", "not a database", "newer", "not writable"],
+)
+def test_a_file_that_cannot_be_opened(
+    tmp_path: Path, file: str, make: Callable[[Path], object], said: str
+) -> None:
+    """What is wrong with it, and which one it is."""
+    make(tmp_path / file)
+    line = _cannot_open(_stored(tmp_path, f"sqlite:///{file}"))
+    assert Path(file).name in line
+    assert said in line.lower()
+    assert "canary" not in line
+
+
+SECRET = 'password = { env = "PASSWORD" }'
+
+
+@pytest.mark.parametrize(
+    ("change", "password", "said"),
+    [
+        (("gateway@", "guarded@"), "canary", "password"),
+        (("gateway@", "nobody@"), "canary", "password"),
+        (("/test", "/absent"), "", "no such database"),
+    ],
+    ids=["wrong password", "unknown user", "no database"],
+)
+def test_a_database_that_cannot_be_opened(
+    tmp_path: Path, database: str, change: tuple[str, str], password: str, said: str
+) -> None:
+    """What the server says, and which one it is; never the password."""
+    config = _stored(tmp_path, database.replace(*change), SECRET if password else "")
+    line = _cannot_open(config, password)
+    assert "127.0.0.1" in line
+    assert said in line
+    assert "canary" not in line
+
+
+def test_a_server_that_is_not_there(tmp_path: Path) -> None:
+    """It refuses connections."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    line = _cannot_open(_stored(tmp_path, f"postgresql://gw@127.0.0.1:{port}/chats"))
+    assert str(port) in line
+    assert "reached" in line
+
+
+def test_a_server_that_does_not_answer(tmp_path: Path, database: str, postgres: Postgres) -> None:
+    """It is not waited for longer than a few seconds."""
+    with postgres.hung():
+        began = time.monotonic()
+        line = _cannot_open(_stored(tmp_path, database))
+        assert time.monotonic() - began < 10
+    assert "does not answer" in line
+
+
+def test_a_database_of_the_future(tmp_path: Path, database: str, postgres: Postgres) -> None:
+    """A newer gateway's schema is left alone."""
+    asyncio.run(_opened_once(PostgresStore(database, None, 1)))
+    name = database.rpartition("/")[2]
+    postgres.sql("UPDATE oc_gateway_schema SET version = 99", name)
+    assert "version 99" in _cannot_open(_stored(tmp_path, database))
+    assert postgres.sql("SELECT version FROM oc_gateway_schema", name) == "99"
 
 
 @pytest.mark.parametrize("port", ["65536", "-1", "http"])

@@ -19,6 +19,7 @@ EXAMPLES = sorted((ROOT / "config").glob("*.toml"))
 ENVIRON = {
     "BOOKBAG_API_KEY": "a",
     "GLOBEX_OPENAI_API_KEY": "b",
+    "OC_GATEWAY_DB_PASSWORD": "f",
     "OPENAI_API_KEY": "c",
     "SHARED_SIGNING_SECRET": "d" * 32,
     "SUPPORT_IDENTITY_SECRET": "e",
@@ -45,6 +46,7 @@ def test_what_the_demo_has_switched_off() -> None:
     config = parse(tomllib.loads(text), DEMO)
 
     assert set(config.upstreams) == {"echo", "openai", "bookbag", "chatbase", "recorded"}
+    assert [agent.conversations for agent in config.agents] == ["stored", "stored", "passthrough"]
     assert len(config.agents[1].targets) == 4
     assert config.agents[1].tools[0].name == "order_status"
     assert build_routes(config, ROOT, {}).find("Support", "demo").targets[3].target.transcript
@@ -56,6 +58,7 @@ def test_there_are_examples() -> None:
         "in-front-of-bookbag",
         "in-front-of-chatbase",
         "openai-compatible",
+        "several-gateways",
         "several-workspaces",
         "signed-keys",
     ]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from hypothesis import given, reject, settings
+from hypothesis import example, given, reject, settings
 from hypothesis import strategies as st
 
 from gateway.config.load import ConfigError, Problem, load, parse
@@ -138,6 +138,43 @@ def test_addresses_are_kept_as_they_are_used() -> None:
     assert config.agents[0].public.origins == ["https://www.acme.com", "http://[::1]:3000"]
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "memory://",
+        "sqlite:///oc-gateway.db",
+        "sqlite:////var/lib/oc-gateway/conversations.db",
+        "postgresql://db.example/oc",
+        "postgres://oc@db.example:5432/oc?sslmode=require",
+        "postgresql:///oc?host=/var/run/postgresql",
+    ],
+)
+def test_stores(url: str) -> None:
+    """Conversations are in a file, from its folder or from the root, in a database, or nowhere."""
+    assert parse(changed((("store", "url"), url)), FILE).store.url == url
+
+
+def test_passthrough() -> None:
+    """An upstream may keep the conversations of one agent of its own; v1 of the API as well."""
+    config = parse(changed((("agents", 2), cases.PASSING)), FILE)
+    older = changed((("agents", 2), cases.PASSING), (("upstreams", "bookbag", "api"), "v1"))
+
+    assert config.agents[2].conversations == "passthrough"
+    assert parse(older, FILE).agents[2].conversations == "passthrough"
+
+
+def test_passthrough_twice() -> None:
+    """One agent of an upstream, however the file calls it, is one set of conversations."""
+    url = "https://App.bookbag.ai/"
+    twice = {"kind": "bookbag", "base_url": url}
+    found = problems(
+        (("upstreams", "again"), twice),
+        (("agents", 2), cases.PASSING | {"targets": [{"upstream": "again", "agent": 7}]}),
+    )
+
+    assert found == [f"agents[2].targets[0].agent{cases.PASSED_AGENT}: {cases.SHARED}"]
+
+
 def test_a_moment_may_be_tomls_own() -> None:
     """TOML has dates and times: they need no quotes, but an offset."""
     expires = ("keys", 0, "expires")
@@ -202,7 +239,7 @@ def test_a_byte_order_mark_is_no_problem(tmp_path: Path) -> None:
 def test_every_pattern_has_words() -> None:
     """Nobody is answered with a regular expression: what has one has words, or its own reader."""
     patterns = set(re.findall(r'"pattern": (".*")', json.dumps_indented(schema())))
-    read = re.compile(r"ms\|s\|m|KiB|https\?:")
+    read = re.compile(r"ms\|s\|m|KiB|https\?:|sqlite:")
     own_readers = {pattern for pattern in patterns if read.search(pattern)}
 
     assert patterns - own_readers == {json.dumps(pattern).decode() for pattern in PATTERNS}
@@ -265,6 +302,8 @@ ANY_CHANGE = st.tuples(st.sampled_from(PLACES), VALUES.filter(lambda value: valu
 
 @settings(deadline=None)
 @given(st.dictionaries(NAMES, VALUES) | ANY_TABLE)
+@example({"[key]": None})
+@example({"upstreams": {"[key]": 5}})
 def test_any_table(data: dict[str, object]) -> None:
     """Whatever the file says, it is a config or problems in words."""
     assert all(map(in_words, told(data)))

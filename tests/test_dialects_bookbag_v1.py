@@ -38,6 +38,8 @@ ERRORS: dict[tuple[int, str], set[ErrorCode]] = {
     (400, "validation_error"): {
         ErrorCode.INVALID_BODY,
         ErrorCode.INVALID_JSON,
+        ErrorCode.MESSAGE_NOT_ASSISTANT,
+        ErrorCode.RETRY_NO_USER_MESSAGE,
         ErrorCode.UPSTREAM_REJECTED,
     },
     (401, "unauthorized"): {
@@ -48,9 +50,15 @@ ERRORS: dict[tuple[int, str], set[ErrorCode]] = {
     (403, "forbidden"): {ErrorCode.FORBIDDEN, ErrorCode.MODEL_NOT_ALLOWED},
     (404, "agent_not_found"): {ErrorCode.AGENT_NOT_FOUND},
     (404, "conversation_not_found"): {ErrorCode.CONVERSATION_NOT_FOUND},
-    (404, "not_found"): {ErrorCode.PATH_NOT_FOUND},
+    (404, "not_found"): {
+        ErrorCode.PATH_NOT_FOUND,
+        ErrorCode.MESSAGE_NOT_FOUND,
+        ErrorCode.RETRY_MESSAGE_NOT_FOUND,
+        ErrorCode.TOOL_CALL_NOT_FOUND,
+    },
     (405, "method_not_allowed"): {ErrorCode.METHOD_NOT_ALLOWED},
     (409, "conversation_busy"): {ErrorCode.CONVERSATION_BUSY},
+    (409, "request_running"): {ErrorCode.REQUEST_RUNNING},
     (413, "body_too_large"): {ErrorCode.BODY_TOO_LARGE},
     (415, "unsupported_media_type"): {ErrorCode.UNSUPPORTED_MEDIA_TYPE},
     (429, "rate_limited"): {ErrorCode.RATE_LIMITED, ErrorCode.UPSTREAM_RATE_LIMITED},

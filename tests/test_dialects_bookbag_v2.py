@@ -50,8 +50,14 @@ ERRORS: dict[tuple[int, str], set[ErrorCode]] = {
         ErrorCode.CONVERSATION_NOT_FOUND,
         ErrorCode.PATH_NOT_FOUND,
     },
+    (404, "RESOURCE_MESSAGE_NOT_FOUND"): {ErrorCode.MESSAGE_NOT_FOUND},
+    (400, "RESOURCE_MESSAGE_NOT_ASSISTANT"): {ErrorCode.MESSAGE_NOT_ASSISTANT},
+    (404, "CHAT_RETRY_MESSAGE_NOT_FOUND"): {ErrorCode.RETRY_MESSAGE_NOT_FOUND},
+    (400, "CHAT_RETRY_NO_USER_MESSAGE"): {ErrorCode.RETRY_NO_USER_MESSAGE},
+    (404, "RESOURCE_TOOL_CALL_NOT_FOUND"): {ErrorCode.TOOL_CALL_NOT_FOUND},
     (405, "METHOD_NOT_ALLOWED"): {ErrorCode.METHOD_NOT_ALLOWED},
     (409, "CHAT_CONVERSATION_BUSY"): {ErrorCode.CONVERSATION_BUSY},
+    (409, "CHAT_REQUEST_RUNNING"): {ErrorCode.REQUEST_RUNNING},
     (413, "VALIDATION_INVALID_BODY"): {ErrorCode.BODY_TOO_LARGE},
     (415, "VALIDATION_INVALID_BODY"): {ErrorCode.UNSUPPORTED_MEDIA_TYPE},
     (429, "RATE_LIMIT_TOO_MANY_REQUESTS"): {
@@ -140,7 +146,24 @@ def test_a_whole_request() -> None:
 
 def test_a_message_may_be_long() -> None:
     """The page gives it no length; the size of a body is bounded elsewhere."""
-    assert len(BOOKBAG_V2.decode({"message": "x" * 100_000}, "1").message) == 100_000
+    assert BOOKBAG_V2.decode({"message": "x" * 100_000}, "1").message == "x" * 100_000
+
+
+@pytest.mark.parametrize("body", [{}, {"message": None}])
+def test_a_conversation_goes_on_without_a_message(body: dict[str, Json]) -> None:
+    """After its tools' results; a new one needs a message."""
+    assert BOOKBAG_V2.decode({**body, "conversationId": 456}, "1") == ChatRequest(
+        agent="1", message=None, stream=True, conversation_id="456"
+    )
+    with pytest.raises(GatewayError, match="message is required"):
+        BOOKBAG_V2.decode({**body, "conversationId": None}, "1")
+
+
+@pytest.mark.parametrize("message", ["", "  ", 5, False])
+def test_a_message_that_says_nothing_is_none_to_go_on_with(message: Json) -> None:
+    """A client that means to go on leaves it out."""
+    with pytest.raises(GatewayError, match="message is required"):
+        BOOKBAG_V2.decode({"message": message, "conversationId": 456}, "1")
 
 
 def test_its_own_conversation_id_comes_back() -> None:
@@ -189,7 +212,7 @@ def test_line_ends_are_escaped(character: str) -> None:
         frame = BOOKBAG_V2.encoder(TURN).encode(event)
         assert character.encode() not in frame
         assert len(frame.decode().splitlines()) == 2
-    assert character.encode() not in written(Reply(text=character))
+    assert character.encode() not in written(Reply(parts=[TextDelta(character)]))
 
 
 def test_a_tool_call() -> None:
@@ -328,7 +351,7 @@ def test_a_whole_answer_to_nobody() -> None:
 
 
 def test_the_parts_of_a_whole_answer() -> None:
-    """The text, its sources, and the calls that wait for a result."""
+    """The text, its sources, and the calls that wait for a result, in the order they came."""
     found = json.mapping(
         replied(
             TextDelta("a"),
@@ -340,8 +363,8 @@ def test_the_parts_of_a_whole_answer() -> None:
 
     assert found["parts"] == [
         {"type": "text", "text": "a"},
-        {"type": "citations", "citations": [{"title": "B"}]},
         {"type": "tool-call", "toolCallId": "call_1", "toolName": "status", "input": {"order": 7}},
+        {"type": "citations", "citations": [{"title": "B"}]},
     ]
     assert json.mapping(found["metadata"])["finishReason"] == "tool-calls"
 

@@ -196,3 +196,84 @@ def test_every_complaint_at_once() -> None:
     assert caught.value.message == (
         "message is required and must be a non-empty string; stream must be true or false"
     )
+
+
+@pytest.mark.parametrize("value", ["a", "msg_789", "call/1 ü", "x" * 512])
+def test_an_identifier(value: str) -> None:
+    """As it stands."""
+    read = fields({"messageId": value})
+
+    assert read.identifier("messageId") == value
+    read.check()
+
+
+@pytest.mark.parametrize("value", [None, "", "x" * 513, 1, True, [], {}])
+def test_no_identifier(value: Json) -> None:
+    """It is required, and a string."""
+    read = fields({"messageId": value})
+
+    assert read.identifier("messageId") == ""
+    assert problems(read) == {
+        "messageId": "is required and must be a string of 1 to 512 characters"
+    }
+
+
+@pytest.mark.parametrize("value", ["up", None])
+def test_one_word_of_some(value: Json) -> None:
+    """Null may be one of them."""
+    read = fields({"thumb": value})
+
+    assert read.one_of("thumb", ("up", "down", None)) == value
+    read.check()
+
+
+@pytest.mark.parametrize("value", ["Up", "", 1, True, [], {}])
+def test_no_word_of_some(value: Json) -> None:
+    """What is allowed is told."""
+    read = fields({"thumb": value})
+
+    assert read.one_of("thumb", ("up", "down", None)) is None
+    assert problems(read) == {"thumb": 'is required and must be "up", "down" or null'}
+
+
+def test_a_word_that_is_not_there() -> None:
+    """It is not null."""
+    read = fields({})
+    read.one_of("thumb", ("up", None))
+
+    assert problems(read) == {"thumb": 'is required and must be "up" or null'}
+
+
+def test_null_where_a_word_is_wanted() -> None:
+    """It is only a word where it is listed as one."""
+    read = fields({"thumb": None})
+    read.one_of("thumb", ("up", "down"))
+
+    assert problems(read) == {"thumb": 'is required and must be "up" or "down"'}
+
+
+@pytest.mark.parametrize("value", [None, 1, "text", [1, {"a": None}]])
+def test_a_payload(value: Json) -> None:
+    """Anything, or nothing."""
+    read = fields({"output": value})
+
+    assert read.payload("output", largest=100) == value
+    assert fields({}).payload("output", largest=100) is None
+    read.check()
+
+
+def test_a_payload_that_is_too_large() -> None:
+    """In bytes, as JSON, with its quotes."""
+    read = fields({"output": "ü" * 4})
+    read.payload("output", largest=10)
+    read.check()
+
+    read.payload("output", largest=9)
+    assert problems(read) == {"output": "must have at most 9 bytes as JSON"}
+
+
+def test_what_a_body_has() -> None:
+    """Null says nothing; what is empty or false does."""
+    read = fields({"a": None, "b": "", "c": False, "d": 0})
+
+    assert [name for name in "abcdx" if read.has(name)] == ["b", "c", "d"]

@@ -150,3 +150,56 @@ def test_an_answer_that_says_nothing_is_left_out(text: str) -> None:
         {"role": "user", "content": "Hello"},
         {"role": "user", "content": ""},
     ]
+
+
+def test_ids_used_again_belong_to_the_round_they_are_in() -> None:
+    """Ollama calls the first call of every answer alike. One that was never answered is left out,
+    although another of its name was."""
+    messages = (
+        HELLO,
+        Message(Role.ASSISTANT, "", tool_calls=(ToolCall("call_0", "run", {"n": 1}),)),
+        Message(Role.TOOL, "one", call_id="call_0"),
+        Message(Role.ASSISTANT, "", tool_calls=(ToolCall("call_0", "run", {"n": 2}),)),
+        Message(Role.TOOL, "two", call_id="call_0"),
+        Message(Role.ASSISTANT, "Hm", tool_calls=(ToolCall("call_0", "run", {"n": 3}),)),
+        HELLO,
+    )
+
+    said = [
+        json.mapping(m)
+        for m in json.array(body(Prompt(messages=messages, stream=True))["messages"])
+    ]
+
+    assert [message["role"] for message in said] == (
+        ["user", "assistant", "tool", "assistant", "tool", "assistant", "user"]
+    )
+    assert [m["content"] for m in said] == ["Hello", None, "one", None, "two", "Hm", "Hello"]
+    assert "tool_calls" not in said[5]
+
+
+def test_a_result_without_its_call_is_left_out() -> None:
+    """Servers refuse a tool's message that answers nothing in the message before."""
+    messages = (
+        HELLO,
+        Message(Role.ASSISTANT, "Hm", tool_calls=(ToolCall("call_1", "run", {}),)),
+        HELLO,
+        Message(Role.TOOL, "late", call_id="call_1"),
+        Message(Role.TOOL, "nobody's", call_id="call_2"),
+    )
+
+    said = json.array(body(Prompt(messages=messages, stream=True))["messages"])
+
+    assert [json.mapping(message)["content"] for message in said] == ["Hello", "Hm", "Hello"]
+
+
+def test_how_tools_are_chosen() -> None:
+    """What a target says of tools beside the tools themselves goes along."""
+    request = UPSTREAMS["openai"].request
+    assert request is not None
+    params: dict[str, Json] = {"tool_choice": "required", "parallel_tool_calls": False}
+    tool = Tool("run", "Run it.", {})
+    prompt = Prompt(messages=(HELLO,), stream=True, tools=(tool,))
+
+    asked = json.loads(request(Target(upstream="llm", params=params), prompt).body)
+
+    assert params.items() <= json.mapping(asked).items()

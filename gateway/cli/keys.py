@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gateway.cli.arguments import agent_id, seconds
 from gateway.cli.loading import fail, load_config, reveal_of
 from gateway.cli.run import add_config
 
@@ -74,7 +75,7 @@ def _add_create(commands: "_Commands") -> None:
     parser = _add(commands, "create", "make a key, and its entry for gateway.toml", _CREATE_EPILOG)
     _add_scope(parser)
     parser.add_argument("--tier", type=_name, default="standard", help="default: standard")
-    parser.add_argument("--expires", type=_seconds, metavar="TIME", help="e.g. 90d; default: never")
+    parser.add_argument("--expires", type=seconds, metavar="TIME", help="e.g. 90d; default: never")
     parser.add_argument("--id", type=_name, metavar="NAME", help="default: made from the workspace")
     parser.set_defaults(run=_create)
 
@@ -101,7 +102,7 @@ def _add_sign(commands: "_Commands") -> None:
     parser.add_argument("--tier", type=_name, required=True, help="a name in [limits.tiers]")
     parser.add_argument("--user", metavar="ID", help="the end user it is for")
     parser.add_argument(
-        "--expires", type=_seconds, default="15m", metavar="TIME", help="default: 15m"
+        "--expires", type=seconds, default="15m", metavar="TIME", help="default: 15m"
     )
     parser.add_argument("--jti", metavar="ID", help="a name to revoke it by ([auth] revoked)")
     add_config(parser)
@@ -112,7 +113,7 @@ def _add_scope(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workspace", type=_name, required=True, help="whose agents it may use")
     parser.add_argument(
         "--agent",
-        type=_agent,
+        type=agent_id,
         action="append",
         dest="agents",
         metavar="N",
@@ -130,28 +131,6 @@ def _name(value: str) -> str:
             " letter or digit"
         )
     return value
-
-
-def _agent(value: str) -> int:
-    from gateway.config.values import MAX_ID
-
-    if not re.fullmatch("[0-9]{1,16}", value) or not 1 <= int(value) <= MAX_ID:
-        raise argparse.ArgumentTypeError("an agent's id is a whole number from 1")
-    return int(value)
-
-
-def _seconds(value: str) -> float:
-    """Seconds, rounded to whole ones; at most a century."""
-    from gateway.config.values import duration
-
-    try:
-        seconds = duration(value)
-    except ValueError as exc:
-        raise argparse.ArgumentTypeError(str(exc)) from None
-    assert isinstance(seconds, float)
-    if not 1 <= seconds <= 36500 * 86400:
-        raise argparse.ArgumentTypeError("from 1s to 36500d")
-    return float(round(seconds))
 
 
 def _create(args: argparse.Namespace) -> int:

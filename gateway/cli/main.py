@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from gateway import __version__
-from gateway.cli import chat, check, keys, run, translate
+from gateway.cli import chat, check, keys, run, store, translate
 
 _EPILOG = """\
 examples:
@@ -14,6 +14,7 @@ examples:
   oc-gateway run --config prod.toml --port 80
   oc-gateway check prod.toml --routes         is the file right, and where does it lead?
   oc-gateway keys create --workspace acme     a key for a client, and the lines to paste
+  oc-gateway store status                     the conversations that are kept
   oc-gateway chat 1                           talk to agent 1 of a running gateway
   oc-gateway translate --from openai --to bookbag-v2 < recorded.sse
 
@@ -31,7 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"oc-gateway {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (run, check, keys, chat, translate):
+    for command in (run, check, keys, store, chat, translate):
         command.add_parser(commands)
     return parser
 

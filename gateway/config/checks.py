@@ -6,15 +6,30 @@ Each check reads the raw file, so that what is wrong elsewhere does not hide wha
 from collections.abc import Callable, Iterator
 
 from gateway.config.kinds import kinds
+from gateway.config.passthrough import passthrough
 from gateway.config.place import Fault, Place, quoted
 
 Check = Callable[[Place], Iterator[Fault]]
+
+# What only these stores know, by the scheme of their URLs.
+_POSTGRES = ("postgresql", "postgres")
+_ONLY = {"max_size": ("memory",), "password": _POSTGRES, "max_connections": _POSTGRES}
+_SCHEMES = ("memory", "sqlite", *_POSTGRES)
 
 
 def faults(data: object) -> list[Fault]:
     """Everything that does not fit together."""
     top = Place(data)
     return [fault for check in _CHECKS for fault in check(top)]
+
+
+def _store(top: Place) -> Iterator[Fault]:
+    store = top.at("store")
+    scheme = (store.at("url").text or "sqlite").partition(":")[0]
+    for name, schemes in _ONLY.items():
+        if store.at(name).there and scheme in _SCHEMES and scheme not in schemes:
+            said = f"has no meaning for {scheme}, only for {schemes[0]}: leave it out"
+            yield Fault(store.at(name).path, said)
 
 
 def _targets(top: Place) -> Iterator[Fault]:
@@ -130,7 +145,9 @@ def _key_sets(top: Place) -> Iterator[Fault]:
 
 
 _CHECKS: tuple[Check, ...] = (
+    _store,
     kinds,
+    passthrough,
     _targets,
     _tiers,
     _agent_ids,

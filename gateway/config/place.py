@@ -23,7 +23,7 @@ _BARE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # The values of these are never shown: each may be, or hold, a secret put in the wrong place.
 _HIDDEN = frozenset(
     {"base_url", "credential", "env", "file", "hash", "headers", "identity_secret", "params"}
-    | {"public_key", "secret", "url"}
+    | {"password", "public_key", "secret", "url"}
 )
 _SECRET_LOOKS = re.compile(r"(?i)(?:oc|sk|pk|gh[a-z]|xox[a-z])[-_]|bearer |eyJ|-----BEGIN")
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,6 +14,7 @@ from gateway.core.codec import Target, Transcript, UpstreamKind
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.turn import Budget, Tool
 from gateway.upstreams import UPSTREAMS
+from gateway.upstreams.refusals import passed_refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ def build_routes(config: Config, base: Path, environ: Mapping[str, str] = os.env
                 id=agent.id,
                 workspace=agent.workspace,
                 name=agent.name,
-                targets=tuple(_target(config, target, recorded) for target in agent.targets),
+                targets=_targets(config, agent, recorded),
                 allowed_models=frozenset(agent.allowed_models),
                 credits_per_turn=agent.credits_per_turn,
                 identity_secret=_identity_secret(agent, base, environ),
@@ -158,6 +159,15 @@ def _identity_secret(agent: Agent, base: Path, environ: Mapping[str, str]) -> st
     if agent.identity_secret is None:
         return None
     return reveal(agent.identity_secret, base, environ, f"identity_secret of agent {agent.id}")
+
+
+def _targets(
+    config: Config, agent: Agent, recorded: Mapping[str, Transcript]
+) -> tuple[RouteTarget, ...]:
+    targets = [_target(config, used, recorded) for used in agent.targets]
+    if agent.conversations == "passthrough":
+        targets = [replace(t, kind=replace(t.kind, error=passed_refusal)) for t in targets]
+    return tuple(targets)
 
 
 def _target(config: Config, used: TargetConfig, recorded: Mapping[str, Transcript]) -> RouteTarget:

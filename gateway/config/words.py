@@ -74,8 +74,10 @@ def faults(data: object, error: ValidationError) -> list[Fault]:
     whole = schema()
     places: dict[tuple[Path, bool], list[ErrorDetails]] = {}
     for detail in error.errors(include_url=False):
-        of_name = detail["loc"][-1] == "[key]"
-        places.setdefault((_path(data, detail), of_name), []).append(detail)
+        path = _path(data, detail)
+        # Pydantic's mark of a name; a table of the file may have a "[key]" of its own.
+        of_name = detail["loc"].count("[key]") > path.count("[key]")
+        places.setdefault((path, of_name), []).append(detail)
     return [
         _of_name(path, details) if of_name else _of_value(whole, follow(data, path), details)
         for (path, of_name), details in places.items()

@@ -10,6 +10,7 @@ from typing import TypeVar
 from gateway.conversations.store import (
     Answered,
     Change,
+    Conflict,
     Figures,
     Found,
     Listed,
@@ -17,7 +18,7 @@ from gateway.conversations.store import (
     Store,
     StoreError,
 )
-from gateway.core.conversation import Feedback, Place
+from gateway.core.conversation import Conversation, Feedback, Place
 from gateway.core.errors import ErrorCode, GatewayError
 
 T = TypeVar("T")
@@ -43,14 +44,19 @@ class GuardedStore:
         self._clock = clock
         self._down_until: float | None = None
 
-    async def open(self) -> None:
-        await self._store.open()
+    async def open(self) -> int:
+        return await self._store.open()
 
     async def close(self) -> None:
         await self._store.close()
 
     async def check(self) -> None:
         await self._try("check", self._store.check())
+
+    async def ready(self) -> None:
+        if self._down_until is not None:
+            self._refuse()
+            await self.check()
 
     async def claim(self, name: int) -> bool:
         self._refuse()
@@ -77,6 +83,9 @@ class GuardedStore:
     ) -> Listed:
         self._refuse()
         return await self._try("listed", self._store.listed(place, user_id, after, limit))
+
+    async def everything(self, after: int | None, limit: int) -> tuple[Conversation, ...]:
+        return await self._store.everything(after, limit)
 
     async def answered(self, subject: str, key: str, now: int) -> Answered | None:
         self._refuse()
@@ -105,6 +114,9 @@ class GuardedStore:
             self._down_until = self._clock() + _PAUSE
             self._failed(operation, exc)
             raise _unavailable() from exc
+        except Conflict:
+            self._down_until = None  # it took a store that works to find it
+            raise
         self._down_until = None
         return done
 

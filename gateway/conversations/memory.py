@@ -3,16 +3,15 @@
 No method awaits anything, so each runs in one go and needs no lock.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-
-from cachetools import LRUCache
 
 from gateway.conversations.size import size_of
 from gateway.conversations.store import Answered, Change, Conflict, Figures, Found, Listed, Span
 from gateway.core.conversation import Conversation, Feedback, Place, StoredMessage
 
-# Bytes that a conversation takes beside its messages: its record and its places in the cache.
+# Bytes that a conversation takes beside its messages: its record and its places in the store.
 _OVERHEAD = 1000
 
 # Of requests with an Idempotency-Key, the most that are remembered.
@@ -23,12 +22,13 @@ _MAX_ANSWERED = 10_000
 class _Kept:
     conversation: Conversation
     messages: tuple[StoredMessage, ...]
+    size: int
+    """Of the messages: a turn adds its own, for to count all of them each time is quadratic."""
 
-
-def _size(kept: _Kept) -> int:
-    ids = kept.conversation.upstream_ids
-    theirs = sum(len(name) + len(known) for name, known in ids.items())
-    return _OVERHEAD + theirs + size_of(kept.messages)
+    @property
+    def whole(self) -> int:
+        ids = self.conversation.upstream_ids
+        return _OVERHEAD + sum(len(name) + len(known) for name, known in ids.items()) + self.size
 
 
 class MemoryStore:
@@ -36,17 +36,24 @@ class MemoryStore:
     first."""
 
     def __init__(self, max_size: int) -> None:
-        self._kept: LRUCache[int, _Kept] = LRUCache(max_size, getsizeof=_size)
-        self._answered: LRUCache[tuple[str, str], Answered] = LRUCache(_MAX_ANSWERED)
+        self._max_size = max_size
+        self._size = 0
+        self._kept: OrderedDict[int, _Kept] = OrderedDict()
+        """The least recently used first."""
+        self._answered: OrderedDict[tuple[str, str], Answered] = OrderedDict()
+        """The oldest first."""
         self._claims: set[int] = set()
 
-    async def open(self) -> None:
-        pass
+    async def open(self) -> int:
+        return 0
 
     async def close(self) -> None:
         pass
 
     async def check(self) -> None:
+        pass
+
+    async def ready(self) -> None:
         pass
 
     async def claim(self, name: int) -> bool:
@@ -62,6 +69,7 @@ class MemoryStore:
         kept = self._kept.get(conversation)
         if kept is None or kept.conversation.place != place:
             return None
+        self._kept.move_to_end(conversation)
         messages = kept.messages[: _end(kept.messages, span)]
         return kept.conversation, messages[max(0, len(messages) - span.limit) :]
 
@@ -71,10 +79,12 @@ class MemoryStore:
         kept = self._kept.get(number)
         if (kept.conversation.version if kept else 0) != before:
             raise Conflict
-        stay = kept.messages[: change.keep] if kept else ()
-        self._keep(_Kept(change.conversation, (*stay, *change.messages)))
+        messages, size = (kept.messages, kept.size) if kept else ((), 0)
+        size += size_of(change.messages) - size_of(messages[change.keep :])
+        messages = (*messages[: change.keep], *change.messages)
+        self._put(_Kept(change.conversation, messages, size))
         if change.answered is not None:
-            self._answered[change.answered.subject, change.answered.key] = change.answered
+            self._remember(change.answered)
 
     async def mark(self, conversation: int, message: int, feedback: Feedback | None) -> None:
         if kept := self._kept.get(conversation):
@@ -82,14 +92,18 @@ class MemoryStore:
                 replace(said, feedback=feedback) if said.id == message else said
                 for said in kept.messages
             )
-            self._keep(replace(kept, messages=tuple(messages)))
+            self._put(replace(kept, messages=tuple(messages)))
 
     async def listed(
         self, place: Place, user_id: str | None, after: tuple[int, int] | None, limit: int
     ) -> Listed:
-        found = sorted(self._of(place, user_id), key=_activity, reverse=True)
+        found = _newest_first(self._of(place, user_id))
         page = [each for each in found if after is None or _activity(each) < after]
         return Listed(tuple(page[:limit]), len(found))
+
+    async def everything(self, after: int | None, limit: int) -> tuple[Conversation, ...]:
+        found = sorted(self._all(), key=lambda each: each.id)
+        return tuple([each for each in found if after is None or each.id > after][:limit])
 
     async def answered(self, subject: str, key: str, now: int) -> Answered | None:
         known = self._answered.get((subject, key))
@@ -100,19 +114,17 @@ class MemoryStore:
         if per_user is not None:
             gone |= {each.id for each in self._beyond(per_user)}
         for number in gone:
-            del self._kept[number]
+            self._drop(number)
         for asked in [key for key, known in self._answered.items() if known.expires <= now]:
             del self._answered[asked]
         return len(gone)
 
     async def figures(self) -> Figures:
         messages = sum(each.length for each in self._all())
-        size = int(self._kept.currsize)
-        return Figures(schema=0, conversations=len(self._kept), messages=messages, size=size)
+        return Figures(schema=0, conversations=len(self._kept), messages=messages, size=self._size)
 
-    def _all(self) -> list[Conversation]:
-        # Not by getting them, which would make each the most recently used.
-        return [kept.conversation for kept in self._kept.values()]
+    def _all(self) -> Iterator[Conversation]:
+        return (kept.conversation for kept in self._kept.values())
 
     def _of(self, place: Place, user_id: str | None) -> Iterator[Conversation]:
         for each in self._all():
@@ -122,20 +134,39 @@ class MemoryStore:
     def _beyond(self, per_user: int) -> Iterator[Conversation]:
         """What users have beyond their newest; nobody's conversations are not counted."""
         counts: dict[tuple[Place, str], int] = {}
-        for each in sorted(self._all(), key=_activity, reverse=True):
+        for each in _newest_first(self._all()):
             if each.user_id is not None:
                 whose = each.place, each.user_id
                 counts[whose] = counts.get(whose, 0) + 1
                 if counts[whose] > per_user:
                     yield each
 
-    def _keep(self, kept: _Kept) -> None:
-        try:
-            self._kept[kept.conversation.id] = kept
-        except ValueError:
-            # It alone is larger than the whole store. What is left of it from before the turn
+    def _put(self, kept: _Kept) -> None:
+        number = kept.conversation.id
+        self._drop(number)
+        if kept.whole > self._max_size:
+            # It alone is larger than the whole store. What was left of it from before the turn
             # would be a conversation that has forgotten its last answer, so all of it goes.
-            self._kept.pop(kept.conversation.id, None)
+            return
+        self._kept[number] = kept
+        self._size += kept.whole
+        while self._size > self._max_size:
+            self._drop(next(iter(self._kept)))
+
+    def _drop(self, number: int) -> None:
+        if kept := self._kept.pop(number, None):
+            self._size -= kept.whole
+
+    def _remember(self, answered: Answered) -> None:
+        key = answered.subject, answered.key
+        self._answered[key] = answered
+        self._answered.move_to_end(key)
+        if len(self._answered) > _MAX_ANSWERED:
+            self._answered.popitem(last=False)
+
+
+def _newest_first(conversations: Iterable[Conversation]) -> list[Conversation]:
+    return sorted(conversations, key=_activity, reverse=True)
 
 
 def _activity(conversation: Conversation) -> tuple[int, int]:

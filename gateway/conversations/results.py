@@ -43,7 +43,7 @@ class ToolResults:
     async def pending(self, scope: Scope, conversation_id: str, given: ToolAnswer) -> Pending:
         """The call of the conversation's last message that this is the result of; then `settle` or
         `abandon` it. The same result may be given twice. Raises `GatewayError`:
-        CONVERSATION_NOT_FOUND, CONVERSATIONBUSY, TOOL_CALL_NOT_FOUND, also for one that has
+        CONVERSATION_NOT_FOUND, CONVERSATION_BUSY, TOOL_CALL_NOT_FOUND, also for one that has
         expired or has another result already."""
         claims: list[int] = []
         try:

@@ -4,9 +4,10 @@ from collections.abc import Iterable
 from sys import getsizeof
 
 from gateway.core.conversation import Part, StoredMessage
-from gateway.core.events import Citations, Json, ToolCall, ToolOutput
+from gateway.core.events import Citations, Json, ToolCall, ToolOutput, Usage
 
-_POINTER = 8
+# A place in a tuple, and the three numbers of every message.
+_OF_EACH = 8 + 3 * 32
 
 
 def size_of(messages: Iterable[StoredMessage]) -> int:
@@ -15,8 +16,17 @@ def size_of(messages: Iterable[StoredMessage]) -> int:
 
 
 def _message(message: StoredMessage) -> int:
-    own = getsizeof(message) + _POINTER + getsizeof(message.parts) + getsizeof(message.usage)
-    return own + sum(map(_part, message.parts))
+    theirs = message.upstream_conversation, message.upstream_message
+    names = filter(None, (message.model, message.upstream, *theirs))
+    own = getsizeof(message) + _OF_EACH + getsizeof(message.parts) + _usage(message.usage)
+    return own + sum(map(getsizeof, names)) + sum(map(_part, message.parts))
+
+
+def _usage(usage: Usage | None) -> int:
+    if usage is None:
+        return 0
+    figures = usage.input_tokens, usage.output_tokens, usage.credits
+    return getsizeof(usage) + sum(map(getsizeof, figures))
 
 
 def _part(part: Part) -> int:

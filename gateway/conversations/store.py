@@ -4,7 +4,7 @@ What a turn, a retry or a tool's result means is in `conversations`; a store onl
 one change at a time, atomically.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -89,9 +89,13 @@ class Store(Protocol):
     holder has died.
     """
 
-    async def open(self) -> None:
-        """Connect, and bring the schema up to date; safe when several processes do it at once.
-        A schema that is newer than this gateway is a `StoreError`."""
+    async def open(self) -> int:
+        """Connect, and bring the schema up to date; safe when several processes do it at once. The
+        version that the schema had before, 0: there was none.
+
+        A schema that is newer than this gateway is a `StoreError`. What fails leaves nothing open;
+        its message is for an operator, on one line and without a password.
+        """
         ...
 
     async def close(self) -> None:
@@ -100,6 +104,11 @@ class Store(Protocol):
 
     async def check(self) -> None:
         """Whether it would work now."""
+        ...
+
+    async def ready(self) -> None:
+        """The same as far as it is known already, for a turn that has nothing to read: as long as
+        all is well this asks nobody."""
         ...
 
     async def claim(self, name: int) -> bool:
@@ -134,6 +143,11 @@ class Store(Protocol):
         """
         ...
 
+    async def everything(self, after: int | None, limit: int) -> tuple[Conversation, ...]:
+        """Some of all conversations, wherever they are, in the order of their ids; `after` is the
+        last id of the page before."""
+        ...
+
     async def answered(self, subject: str, key: str, now: int) -> Answered | None:
         """What a request with this Idempotency-Key was answered, unless that has expired."""
         ...
@@ -145,3 +159,16 @@ class Store(Protocol):
         ...
 
     async def figures(self) -> Figures: ...
+
+
+# Of conversations without their messages: some hundred kilobytes.
+_PAGE = 500
+
+
+async def walk(store: Store) -> AsyncIterator[Conversation]:
+    """All conversations, wherever they are. Raises `StoreError`."""
+    after = None
+    while page := await store.everything(after, _PAGE):
+        for each in page:
+            yield each
+        after = page[-1].id

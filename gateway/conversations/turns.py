@@ -137,7 +137,9 @@ class Turns:
             upstream_message=answer.message,
         )
         ids = {answer.target: answer.conversation} if answer.conversation else {}
-        asked, expires = opened.asked, now + self._repeat_ttl
+        # What is incomplete answers no key: the same request shall run again.
+        asked = opened.asked if answer.finish else None
+        expires = now + self._repeat_ttl
         change = Change(
             conversation=changed(found, now, said.position + 1, ids),
             keep=opened.keep,
@@ -162,6 +164,8 @@ class Turns:
         if ask.conversation_id is None:
             if ask.message is None:
                 raise _no_message("message is required and must be a non-empty string")
+            # An upstream asked for an answer that cannot be kept is asked for nothing.
+            await self._access.store.ready()
             return self._opened(self._fresh(scope, ask), (), ask)
         number = await self._access.claim(scope, ask.conversation_id, claims)
         span = Span(limit=limit)

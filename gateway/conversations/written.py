@@ -28,8 +28,8 @@ def write_parts(parts: Iterable[Part]) -> str:
 
 def read_parts(text: str) -> tuple[Part, ...]:
     """The parts that `write_parts` wrote."""
-    written = (json.mapping(each) for each in json.array(json.loads_own(text)))
-    return tuple(_READERS[kind](each) for each in written if (kind := _kind(each)))
+    written = json.array(json.loads_own(text))
+    return tuple([part for each in written if (part := _read(json.mapping(each)))])
 
 
 def write_about(message: StoredMessage) -> str | None:
@@ -142,8 +142,11 @@ _READERS: dict[str, Callable[[dict[str, Json]], Part]] = {
 }
 
 
-def _kind(known: Mapping[str, Json]) -> str | None:
-    return next((kind for kind in _READERS if kind in known), None)
+def _read(known: dict[str, Json]) -> Part | None:
+    for kind in known:  # it is the first, as it was written
+        if reader := _READERS.get(kind):
+            return reader(known)
+    return None
 
 
 def _dumps(value: Json) -> str:

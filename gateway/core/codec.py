@@ -4,7 +4,7 @@ Codecs are sans-IO: bytes in, events out, and the reverse. They import no networ
 source, log or metric, and one object of theirs serves one turn.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -71,6 +71,10 @@ class Dialect:
     """What it says of conversations beside chatting; None where it says nothing."""
 
 
+Around = tuple[bytes, bytes]
+"""What stands before something in a body, and what after it: long ones are written in pieces."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Records:
     """A dialect's words for conversations that are kept: their reads, and what can be done to them.
@@ -84,13 +88,16 @@ class Records:
     feedback: Callable[[Json], Feedback | None]
     accepted: bytes
     """The answer to a tool's result that was taken."""
-    message: Callable[[StoredMessage], Json]
-    conversation: Callable[[Conversation], Json]
-    one: Callable[[Json], bytes]
-    """The body of one of these."""
-    page: Callable[[Sequence[Json], str | None, int], bytes]
-    """The body of some of them, with the cursor of the next page (None: there is none) and how many
-    there are in all."""
+    rated: Callable[[StoredMessage], bytes]
+    """The answer to feedback that was set, on the message as it is now."""
+    message: Callable[[StoredMessage], bytes]
+    conversation: Callable[[Conversation], bytes]
+    """One of a list of these."""
+    whole: Callable[[Conversation], Around]
+    """A conversation, around its messages separated by commas."""
+    page: Callable[[str | None, int], Around]
+    """A body, around the JSON of what it is about: with the cursor of the next page (None: there is
+    none), and how many there are in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +137,7 @@ class UpstreamRequest:
     path: str
     body: bytes
     method: str = "POST"
+    """A GET has no body, whatever `body` says."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from gateway.core.conversation import number_in
 from gateway.core.errors import GatewayError
-from gateway.core.events import Citation, FinishReason, Json, Usage
+from gateway.core.events import Citation, FinishReason, Json, Metadata, Usage
 
 FINISH_REASONS: dict[FinishReason, str] = {
     FinishReason.STOP: "stop",
@@ -24,6 +24,18 @@ def number(conversation: str | None) -> Json:
     if conversation is None or number_in(conversation) is None:
         return conversation
     return int(conversation)
+
+
+def own_ids(known: Metadata) -> dict[str, Json]:
+    """The upstream's own ids and usage, those that it has named, in the order of v2's page."""
+    ids: dict[str, Json] = {
+        "userMessageId": known.user_message_id,
+        "conversationId": known.conversation_id,
+        "userId": known.user_id,
+        "messageId": known.message_id,
+        "usage": usage(known.usage) if known.usage else None,
+    }
+    return {name: value for name, value in ids.items() if value is not None}
 
 
 def usage(known: Usage) -> dict[str, Json]:

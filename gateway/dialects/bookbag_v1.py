@@ -100,7 +100,8 @@ class BookbagV1Encoder:
         }
         if self._metadata.usage:
             done["usage"] = usage(self._metadata.usage)
-        return frame(json.dumps(done), "done")
+        known = {name: value for name, value in done.items() if value is not None}
+        return frame(json.dumps(known), "done")
 
 
 def _token(event: TextDelta) -> bytes:

@@ -4,10 +4,9 @@ The pages document `text-delta`, `finish` and `error`; the `tool-call` and `cita
 this project's, in the shape of Bookbag's message parts.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from gateway.core.codec import Dialect, ErrorAnswer
-from gateway.core.conversation import Part
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.events import (
     Citations,
@@ -18,12 +17,13 @@ from gateway.core.events import (
     Metadata,
     TextDelta,
     ToolCall,
-    ToolOutput,
 )
 from gateway.core.turn import ChatRequest, Reply, Turn, merged
-from gateway.dialects.bookbag import FINISH_REASONS, citation, complaint, usage
+from gateway.dialects.bookbag import FINISH_REASONS, citation, complaint, own_ids, usage
 from gateway.dialects.drops import Drops
 from gateway.dialects.fields import fields
+from gateway.dialects.parts import tool_part, written
+from gateway.dialects.records import records
 from gateway.wire import json
 from gateway.wire.sse import frame
 
@@ -109,7 +109,7 @@ def _text(event: TextDelta) -> bytes:
 
 
 def _tool_call(event: ToolCall) -> bytes:
-    return frame(json.dumps(_tool_part(event)))
+    return frame(json.dumps(tool_part(event)))
 
 
 def _citations(event: Citations) -> bytes:
@@ -122,6 +122,8 @@ def _failure(event: Failure) -> bytes:
 
 
 def _identity(turn: Turn, known: Metadata) -> dict[str, Json]:
+    if turn.message_id is None:
+        return own_ids(known)
     metadata: dict[str, Json] = {
         "userMessageId": turn.user_message_id or known.user_message_id,
         "conversationId": turn.conversation_id or known.conversation_id,
@@ -132,20 +134,13 @@ def _identity(turn: Turn, known: Metadata) -> dict[str, Json]:
     return {**metadata, "usage": usage(known.usage)} if known.usage else metadata
 
 
-def _tool_part(call: ToolCall) -> dict[str, Json]:
-    return {
-        "type": "tool-call",
-        "toolCallId": call.call_id,
-        "toolName": call.name,
-        "input": call.arguments,
-    }
-
-
 def _decode(body: Json, agent: str | None) -> ChatRequest:
     read = fields(body)
+    # A known conversation may go on from the results of its tool calls, without a message.
+    needed = read.has("message") or not read.has("conversationId")
     request = ChatRequest(
         agent=agent or "",
-        message=read.message("message"),
+        message=read.message("message") if needed else None,
         stream=read.flag("stream", default=True),
         conversation_id=read.conversation("conversationId"),
         user_id=read.user("userId"),
@@ -156,36 +151,18 @@ def _decode(body: Json, agent: str | None) -> ChatRequest:
 
 def _reply(turn: Turn, reply: Reply) -> bytes:
     metadata = _identity(turn, reply.metadata)
-    message_id = metadata.pop("messageId")
+    message_id = metadata.pop("messageId", None)
     metadata |= {
-        "userId": turn.user_id,
+        "userId": metadata.get("userId"),
         "finishReason": FINISH_REASONS[reply.finish] if reply.finish else "stop",
     }
     data = {
         "id": message_id,
         "role": "assistant",
-        "parts": _parts(reply.parts),
+        "parts": written(reply.parts),
         "metadata": metadata,
     }
     return json.dumps({"data": data})
-
-
-def _parts(parts: Iterable[Part]) -> list[Json]:
-    """What a message says, as far as v2 has words for it; never nothing."""
-    written = [write(part) for part in parts if (write := _PARTS.get(type(part)))]
-    return written or [{"type": "text", "text": ""}]
-
-
-_PARTS: dict[type, Callable[..., Json]] = {
-    TextDelta: lambda part: {"type": "text", "text": part.text},
-    ToolCall: _tool_part,
-    ToolOutput: lambda part: {
-        "type": "tool-result",
-        "toolCallId": part.call_id,
-        "output": part.output,
-    },
-    Citations: lambda part: {"type": "citations", "citations": list(map(citation, part.items))},
-}
 
 
 def _error(error: GatewayError) -> ErrorAnswer:
@@ -202,4 +179,5 @@ BOOKBAG_V2 = Dialect(
     error=_error,
     # Bookbag's own guide has clients JSON-parse every line that is not `[DONE]`.
     heartbeat=None,
+    records=records(FINISH_REASONS),
 )

@@ -5,10 +5,12 @@ what a developer on the other side works from.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.events import Json
+from gateway.wire import json
 
 USER_ID = re.compile(r"[a-zA-Z0-9._-]{1,128}", re.ASCII)
 
@@ -22,6 +24,10 @@ class Fields:
 
     body: dict[str, Json]
     problems: dict[str, str] = field(default_factory=dict)
+
+    def has(self, name: str) -> bool:
+        """Whether it says something: null says nothing."""
+        return self.body.get(name) is not None
 
     def agent(self, name: str) -> str:
         """A required agent: a positive integer, or the text that names one."""
@@ -67,6 +73,29 @@ class Fields:
             return None
         if not isinstance(value, str) or not 0 < len(value) <= longest:
             return self._wrong(name, f"must be a string of 1 to {longest} characters") or None
+        return value
+
+    def identifier(self, name: str) -> str:
+        """A required id of ours, or one that went through us."""
+        value = self.body.get(name)
+        if not isinstance(value, str) or not 0 < len(value) <= json.MAX_IDENTIFIER:
+            problem = f"is required and must be a string of 1 to {json.MAX_IDENTIFIER} characters"
+            return self._wrong(name, problem)
+        return value
+
+    def one_of(self, name: str, words: Sequence[str | None]) -> str | None:
+        """A required word, of which null may be one; it has to be there all the same."""
+        value = self.body.get(name)
+        if name in self.body and (value is None or isinstance(value, str)) and value in words:
+            return value
+        *first, last = (json.dumps(word).decode() for word in words)
+        return self._wrong(name, f"is required and must be {', '.join(first)} or {last}") or None
+
+    def payload(self, name: str, *, largest: int) -> Json:
+        """An optional value of any kind; `largest` are bytes of JSON."""
+        value = self.body.get(name)
+        if len(json.dumps(value)) > largest:
+            self._wrong(name, f"must have at most {largest} bytes as JSON")
         return value
 
     def flag(self, name: str, *, default: bool) -> bool:

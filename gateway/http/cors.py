@@ -40,7 +40,9 @@ def preflight(methods: str) -> web.Response:
         status=204,
         headers={
             hdrs.ACCESS_CONTROL_ALLOW_METHODS: methods,
-            hdrs.ACCESS_CONTROL_ALLOW_HEADERS: "Authorization, Content-Type, X-Request-Id",
+            hdrs.ACCESS_CONTROL_ALLOW_HEADERS: (
+                "Authorization, Content-Type, Idempotency-Key, X-Request-Id"
+            ),
             hdrs.ACCESS_CONTROL_MAX_AGE: _MAX_AGE,
         },
     )

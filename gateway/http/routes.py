@@ -1,44 +1,71 @@
 """The public paths and what answers at each."""
 
 import time
-from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
 from gateway.core.codec import Dialect
 from gateway.http.connection import OUTERMOST
-from gateway.http.middleware import EXCHANGE, Outermost
-from gateway.http.paths import CHAT_PATHS, HEALTH_PATH
+from gateway.http.middleware import EXCHANGE, Handler, Outermost
+from gateway.http.paths import CHAT_PATHS, HEALTH_PATH, RECORD_PATHS, RECORD_ROOTS
+from gateway.observe.exchange import Exchange, Operation
 from gateway.proxy.pipeline import Pipeline
+from gateway.proxy.records import RecordRequests
 from gateway.wire import json
 
 
-def build_public(pipeline: Pipeline, outermost: Outermost, max_body: int) -> web.Application:
+def build_public(
+    pipeline: Pipeline, records: RecordRequests, outermost: Outermost, max_body: int
+) -> web.Application:
     """The application of the public listener."""
 
     @web.middleware
-    async def middleware(
-        request: web.Request,
-        handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
-    ) -> web.StreamResponse:
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await outermost(request, handler)
 
     app = web.Application(middlewares=[middleware], client_max_size=max_body)
     app[OUTERMOST] = outermost
     for path, dialect in CHAT_PATHS.items():
         app.router.add_post(path, _chat(pipeline, dialect))
+    for root, dialect in RECORD_ROOTS.items():
+        for method, path, operation in RECORD_PATHS:
+            retried = operation is Operation.RETRY
+            handler = _retry(pipeline, dialect) if retried else _record(records, dialect, operation)
+            app.router.add_route(method, root + path, handler)
     app.router.add_get(HEALTH_PATH, _health)
     return app
 
 
-def _chat(
-    pipeline: Pipeline, dialect: Dialect
-) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def _chat(pipeline: Pipeline, dialect: Dialect) -> Handler:
     async def chat(request: web.Request) -> web.StreamResponse:
         agent = request.match_info.get("agent")
-        return await pipeline.chat(request, dialect, agent, request[EXCHANGE])
+        exchange = _exchange(request, Operation.CHAT)
+        return await pipeline.chat(request, dialect, agent, exchange)
 
     return chat
+
+
+def _retry(pipeline: Pipeline, dialect: Dialect) -> Handler:
+    async def retry(request: web.Request) -> web.StreamResponse:
+        agent, conversation = request.match_info["agent"], request.match_info["conversation"]
+        exchange = _exchange(request, Operation.RETRY)
+        return await pipeline.retry(request, dialect, agent, conversation, exchange)
+
+    return retry
+
+
+def _record(records: RecordRequests, dialect: Dialect, operation: Operation) -> Handler:
+    async def record(request: web.Request) -> web.StreamResponse:
+        exchange = _exchange(request, operation)
+        return await records.serve(operation, request, dialect, exchange)
+
+    return record
+
+
+def _exchange(request: web.Request, operation: Operation) -> Exchange:
+    exchange = request[EXCHANGE]
+    exchange.operation = operation
+    return exchange
 
 
 async def _health(_request: web.Request) -> web.Response:

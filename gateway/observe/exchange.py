@@ -2,12 +2,27 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from gateway.core.events import Usage
 
 COMPLETE = "complete"
 CLIENT_GONE = "client_gone"
 CLIENT_STALLED = "client_stalled"
+
+
+class Operation(StrEnum):
+    """What is asked for: a turn, or something about conversations that are kept."""
+
+    CHAT = "chat"
+    RETRY = "retry"
+    TOOL_RESULT = "tool-result"
+    FEEDBACK = "feedback"
+    CONVERSATIONS = "conversations"
+    USER_CONVERSATIONS = "user-conversations"
+    CONVERSATION = "conversation"
+    MESSAGES = "messages"
+    EXPORT = "export"
 
 
 @dataclass(slots=True)
@@ -20,6 +35,8 @@ class Exchange:
     """By `time.monotonic`."""
     headers: dict[str, str] = field(default_factory=dict)
     """Of the response, whatever it turns out to be."""
+    operation: str = ""
+    """An `Operation`, unless nothing is known at this path."""
     agent: str = ""
     upstream: str = ""
     key_id: str = ""

@@ -35,6 +35,7 @@ def log_exchange(logger: Logger, exchange: Exchange) -> None:
     fields = {
         "request_id": exchange.request_id,
         "dialect": exchange.dialect,
+        "operation": exchange.operation,
         "agent": exchange.agent,
         "upstream": exchange.upstream,
         "key": exchange.key_id,

@@ -51,6 +51,10 @@ _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
         ("agent", "upstream"),
     ),
     "store_errors": ("Failed operations of the conversation store.", ("operation",)),
+    "feedback": (
+        "Feedback that was given on answers, or cleared.",
+        ("agent", "upstream", "model", "feedback"),
+    ),
     "dropped_parts": (
         "Events of upstreams that a client's dialect has no words for.",
         ("dialect", "part"),
@@ -116,6 +120,10 @@ class Metrics:
 
     def store_failed(self, operation: str) -> None:
         self._count("store_errors", operation).inc()
+
+    def feedback_given(self, agent: str, upstream: str, model: str, feedback: str) -> None:
+        """The upstream and the model have to be some that the config names."""
+        self._count("feedback", agent, upstream, model, feedback).inc()
 
     def observe(self, exchange: Exchange) -> None:
         """Count a finished request."""

@@ -8,18 +8,20 @@ import time
 from dataclasses import dataclass, replace
 from ipaddress import IPv6Network
 
+from aiohttp import hdrs
+
 from gateway.auth.identity import identity_matches
 from gateway.auth.keyring import Principal
 from gateway.config.model import Tier
 from gateway.config.routes import Route
+from gateway.conversations.access import Scope
 from gateway.core.codec import Dialect
-from gateway.core.conversation import Owner
+from gateway.core.conversation import Owner, Place
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.turn import ChatRequest, Turn
 from gateway.limits.headers import headers
 from gateway.limits.limiter import Limiter
-from gateway.observe.exchange import Exchange
-from gateway.proxy.snapshot import Snapshot
+from gateway.proxy.call import Call
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,11 @@ class Caller:
     tier: Tier
     principal: Principal | None = None
 
+    @property
+    def user(self) -> str | None:
+        """The only end user that they speak for; None: any."""
+        return self.principal.user if self.principal else None
+
 
 class Admission:
     """Lets requests in, and counts them."""
@@ -39,19 +46,19 @@ class Admission:
     def __init__(self, limiter: Limiter) -> None:
         self._limiter = limiter
 
-    def by_key(self, snapshot: Snapshot, authorization: str | None, exchange: Exchange) -> Caller:
+    def by_key(self, call: Call) -> Caller:
         """Raises `GatewayError`: `KEY_MISSING`, `KEY_INVALID`, `KEY_EXPIRED`, `RATE_LIMITED`."""
-        principal = snapshot.keyring.authenticate(authorization, time.time())
-        exchange.key_id = principal.key_id
+        authorization = call.request.headers.get(hdrs.AUTHORIZATION)
+        principal = call.snapshot.keyring.authenticate(authorization, time.time())
+        call.exchange.key_id = principal.key_id
         subject = f"key:{principal.workspace}:{principal.key_id}"
-        tier = self._take(snapshot, subject, principal.tier, exchange)
+        tier = self._take(call, subject, principal.tier)
         return Caller(Owner(principal.workspace), subject, tier, principal)
 
-    def by_origin(
-        self, snapshot: Snapshot, route: Route, origin: str | None, address: str, exchange: Exchange
-    ) -> Caller:
+    def by_origin(self, call: Call, route: Route) -> Caller:
         """A public agent without a key, limited by the client's address. Raises `GatewayError`:
         `KEY_MISSING`, `FORBIDDEN`, `RATE_LIMITED`."""
+        origin = call.request.headers.get(hdrs.ORIGIN)
         if route.public is None:
             raise GatewayError(
                 ErrorCode.KEY_MISSING,
@@ -59,15 +66,15 @@ class Admission:
             )
         if not route.public.allows(origin):
             raise GatewayError(ErrorCode.FORBIDDEN, "this agent does not serve this origin")
-        subject = f"address:{route.id}:{address}"
-        tier = self._take(snapshot, subject, route.public.tier, exchange)
+        subject = f"address:{route.id}:{network(call.request.remote or '')}"
+        tier = self._take(call, subject, route.public.tier)
         return Caller(Owner(None, origin), subject, tier)
 
-    def _take(self, snapshot: Snapshot, subject: str, name: str, exchange: Exchange) -> Tier:
-        tier = snapshot.tiers[name]
-        exchange.tier = name
+    def _take(self, call: Call, subject: str, name: str) -> Tier:
+        tier = call.snapshot.tiers[name]
+        call.exchange.tier = name
         decision = self._limiter.take(subject, tier.requests, time.monotonic())
-        exchange.headers.update(headers(decision, name, tier.requests, time.time()))
+        call.exchange.headers.update(headers(decision, name, tier.requests, time.time()))
         if not decision.allowed:
             raise GatewayError(
                 ErrorCode.RATE_LIMITED,
@@ -90,18 +97,33 @@ def network(address: str) -> str:
 def authorized(caller: Caller, route: Route, ask: ChatRequest, dialect: Dialect) -> ChatRequest:
     """The request as this caller may make it. Raises `GatewayError`: `FORBIDDEN`,
     `MODEL_NOT_ALLOWED`."""
-    principal = caller.principal
-    if principal and principal.agents is not None and route.id not in principal.agents:
-        raise GatewayError(ErrorCode.FORBIDDEN, "this API key is not for this agent")
+    check_agent(caller, route)
     if ask.model is not None and ask.model not in route.allowed_models:
         raise GatewayError(ErrorCode.MODEL_NOT_ALLOWED, "this model is not allowed for this agent")
     if dialect.public and not _identified(route, ask):
         raise GatewayError(ErrorCode.FORBIDDEN, "user_id needs a valid user_hash for this agent")
-    if principal is None or principal.user is None or ask.user_id == principal.user:
+    if caller.user is None:
         return ask
-    if ask.user_id is not None:
+    check_speaks_for(caller, ask.user_id or caller.user)
+    return replace(ask, user_id=caller.user)
+
+
+def check_agent(caller: Caller, route: Route) -> None:
+    """A key may be for some agents only. Raises `GatewayError(FORBIDDEN)`."""
+    principal = caller.principal
+    if principal and principal.agents is not None and route.id not in principal.agents:
+        raise GatewayError(ErrorCode.FORBIDDEN, "this API key is not for this agent")
+
+
+def check_speaks_for(caller: Caller, user: str) -> None:
+    """A signed key may be for one user only. Raises `GatewayError(FORBIDDEN)`."""
+    if caller.user not in (None, user):
         raise GatewayError(ErrorCode.FORBIDDEN, "this API key is for another user")
-    return replace(ask, user_id=principal.user)
+
+
+def scope_of(caller: Caller, route: Route) -> Scope:
+    """The agent's conversations that the caller may see."""
+    return Scope(Place(caller.owner, route.id), caller.user)
 
 
 def check_user(
@@ -109,9 +131,8 @@ def check_user(
 ) -> None:
     """A caller who speaks for one user only has no part in another's conversations. Raises
     `GatewayError(CONVERSATION_NOT_FOUND)`."""
-    signed = caller.principal is not None and caller.principal.user is not None
     identified = dialect.public and route.identity_secret is not None and turn.user_id is not None
-    if (signed or identified) and turn.user_id != ask.user_id:
+    if (caller.user is not None or identified) and turn.user_id != ask.user_id:
         raise GatewayError(ErrorCode.CONVERSATION_NOT_FOUND, "no such conversation with this user")
 
 

@@ -9,21 +9,18 @@ import asyncio
 from collections.abc import Set as AbstractSet
 
 from gateway.config.routes import Route, RouteTarget
-from gateway.core.codec import Decoder, UpstreamRequest
+from gateway.core.codec import Decoder
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.turn import Prompt
 from gateway.observe.exchange import Exchange
 from gateway.observe.metrics import Metrics
 from gateway.proxy.answer import Answer
-from gateway.proxy.connection import RemoteAnswer
+from gateway.proxy.asking import ask
 from gateway.proxy.dialogue import PromptFor
 from gateway.proxy.embedded import EmbeddedAnswer
-from gateway.proxy.relay import MESSAGES, Clocks, Relay
+from gateway.proxy.relay import Clocks, Relay
 from gateway.proxy.snapshot import Snapshot
 from gateway.upstreams.call_ids import distinct
-
-# Of an error's body: enough for its message, and no more than that is worth reading.
-MAX_ERROR_BODY = 64 << 10
 
 # What the next target would say as well.
 _OWN_FAULT = frozenset({ErrorCode.UPSTREAM_REJECTED})
@@ -95,49 +92,7 @@ class Attempts:
         if kind.script is not None:
             return EmbeddedAnswer(kind.script(target.target, prompt))
         assert kind.request is not None
-        request: UpstreamRequest = kind.request(target.target, prompt)
-        answer = await snapshot.clients[target.target.upstream].send(request, request_id)
-        # A timer of the loop's own costs a third of an asyncio.timeout.
-        clock = asyncio.get_running_loop().call_at(deadline, _too_late, answer)
-        try:
-            await answer.head
-            if 200 <= answer.status < 300:
-                return answer
-            body = await _start_of(answer)
-        except BaseException:
-            answer.close()
-            raise
-        finally:
-            clock.cancel()
-        answer.release()
         assert kind.error is not None
-        raise kind.error(answer.status, answer.headers, body)
-
-
-def _too_late(answer: RemoteAnswer) -> None:
-    code = ErrorCode.FIRST_EVENT_TIMEOUT
-    answer.fail(GatewayError(code, MESSAGES[code]))
-
-
-class _Gathered:
-    """The start of a body."""
-
-    def __init__(self) -> None:
-        self.body = bytearray()
-        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def data(self, data: bytes) -> None:
-        self.body += data[: MAX_ERROR_BODY - len(self.body)]
-        if len(self.body) >= MAX_ERROR_BODY:
-            self.eof(None)
-
-    def eof(self, error: GatewayError | None) -> None:
-        if not self.over.done():
-            self.over.set_result(None)
-
-
-async def _start_of(answer: RemoteAnswer) -> bytes:
-    gathered = _Gathered()
-    answer.relay(gathered)
-    await gathered.over
-    return bytes(gathered.body)
+        request = kind.request(target.target, prompt)
+        client = snapshot.clients[target.target.upstream]
+        return await ask(client, request, kind.error, request_id, deadline)

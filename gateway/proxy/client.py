@@ -74,9 +74,12 @@ class Client:
 
     def _written(self, request: UpstreamRequest, request_id: str) -> bytes:
         head = (
-            f"POST {self._prefix}{request.path} HTTP/1.1\r\n{self._fields}"
-            f"X-Request-Id: {request_id}\r\nContent-Length: {len(request.body)}\r\n\r\n"
+            f"{request.method} {self._prefix}{request.path} HTTP/1.1\r\n{self._fields}"
+            f"X-Request-Id: {request_id}\r\n"
         )
+        if request.method == "GET":
+            return f"{head}\r\n".encode("latin-1")
+        head += f"Content-Type: application/json\r\nContent-Length: {len(request.body)}\r\n\r\n"
         return head.encode("latin-1") + request.body
 
     def _reuse(self) -> Connection | None:
@@ -172,7 +175,6 @@ def _fields(netloc: str, credential: str | None, further: Mapping[str, str]) -> 
         "User-Agent": f"oc-gateway/{__version__}",
         "Accept": "text/event-stream, application/json",
         "Accept-Encoding": "identity",
-        "Content-Type": "application/json",
         **further,
     }
     if credential is not None:

@@ -5,23 +5,21 @@ from collections.abc import Callable
 from aiohttp import hdrs, web
 
 from gateway.config.routes import Route
-from gateway.conversations.access import Scope
 from gateway.conversations.repeats import Asked, Repeated
 from gateway.conversations.turns import Turns
 from gateway.core.codec import Dialect
-from gateway.core.conversation import Place
-from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.events import Failure
 from gateway.core.turn import ChatRequest
 from gateway.limits.limiter import Limiter
 from gateway.observe.exchange import Exchange
 from gateway.observe.logs import Logger
 from gateway.observe.metrics import Metrics
-from gateway.proxy.admission import Admission, Caller, authorized, check_user, network
+from gateway.proxy.admission import Admission, Caller, authorized, check_user, scope_of
 from gateway.proxy.attempts import Attempts
 from gateway.proxy.call import Call, parsed, read
 from gateway.proxy.dialogue import Dialogue, Kept, Passed, prompts
 from gateway.proxy.open_turns import OpenTurns
+from gateway.proxy.passing import check_turn
 from gateway.proxy.repeat import again, asked
 from gateway.proxy.snapshot import Snapshot
 from gateway.proxy.turn import OpenTurn
@@ -59,10 +57,9 @@ class Pipeline:
         dialect's own last frame.
         """
         call = Call(request, dialect, exchange, self._snapshot())
-        authorization = request.headers.get(hdrs.AUTHORIZATION)
         caller = None
-        if authorization is not None or not dialect.public:
-            caller = self._admission.by_key(call.snapshot, authorization, exchange)
+        if hdrs.AUTHORIZATION in request.headers or not dialect.public:
+            caller = self._admission.by_key(call)
         body = await read(call)
         return await self._serve(call, caller, dialect.decode(parsed(body), agent), body)
 
@@ -77,8 +74,7 @@ class Pipeline:
         """Answer a turn of a conversation anew, in the way of `chat`."""
         assert dialect.records is not None
         call = Call(request, dialect, exchange, self._snapshot())
-        authorization = request.headers.get(hdrs.AUTHORIZATION)
-        caller = self._admission.by_key(call.snapshot, authorization, exchange)
+        caller = self._admission.by_key(call)
         body = await read(call)
         ask = dialect.records.retry(parsed(body), agent, conversation)
         return await self._serve(call, caller, ask, body)
@@ -90,9 +86,7 @@ class Pipeline:
         route = call.snapshot.routes.find(ask.agent, caller.owner.workspace if caller else None)
         call.exchange.agent = str(route.id)
         if caller is None:
-            origin = call.request.headers.get(hdrs.ORIGIN)
-            address = network(call.request.remote or "")
-            caller = self._admission.by_origin(call.snapshot, route, origin, address, call.exchange)
+            caller = self._admission.by_origin(call, route)
         ask = authorized(caller, route, ask, call.dialect)
         with (
             self.open_turns,
@@ -112,10 +106,9 @@ class Pipeline:
         self, call: Call, caller: Caller, route: Route, ask: ChatRequest, asked: Asked | None
     ) -> Dialogue | Repeated:
         if route.passthrough is not None:
-            check_family(call.dialect, route)
+            check_turn(call.dialect, caller, route, ask)
             return Passed(ask)
-        scope = Scope(Place(caller.owner, route.id))
-        limit = route.history.max_messages
+        scope, limit = scope_of(caller, route), route.history.max_messages
         begun = await self._turns.begin(scope, ask, limit=limit, asked=asked)
         return begun if isinstance(begun, Repeated) else Kept(self._turns, begun, route)
 
@@ -137,13 +130,3 @@ class Pipeline:
             await turn.end(keep_partial=self._keep_partial)
             if isinstance(relay.terminal, Failure):
                 self._metrics.upstream_failed(exchange.upstream, relay.terminal.code)
-
-
-def check_family(dialect: Dialect, route: Route) -> None:
-    """An agent whose conversations are the upstream's own is for clients of the same protocol.
-    Raises `GatewayError(AGENT_NOT_FOUND)`."""
-    if dialect.family != route.passthrough:
-        raise GatewayError(
-            ErrorCode.AGENT_NOT_FOUND,
-            f"this agent keeps {route.passthrough} conversations: it is not served here",
-        )

@@ -5,6 +5,7 @@ The v1 page names the events and not their fields: they are read liberally.
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import ClassVar
 
 from gateway.core.codec import Target, UpstreamKind, UpstreamRequest
@@ -103,10 +104,11 @@ class BookbagV2Reader:
 
 
 def _request_v1(target: Target, prompt: Prompt) -> UpstreamRequest:
+    prompt, message = _in_words(prompt)
     body: dict[str, Json] = {
         **target.params,
         "agentId": _number(target.agent),
-        "message": folding.message(prompt),
+        "message": message,
     }
     if prompt.conversation_id is not None:
         body["conversationId"] = _number(prompt.conversation_id)
@@ -115,8 +117,18 @@ def _request_v1(target: Target, prompt: Prompt) -> UpstreamRequest:
     return UpstreamRequest("/api/v1/chat", json.dumps(body))
 
 
+def _in_words(prompt: Prompt) -> tuple[Prompt, str]:
+    """v1 can neither answer anew nor go on without a message: what asks for that opens another
+    conversation, with all that was said."""
+    message = folding.message(prompt) if prompt.retry_of is None else None
+    if message is None:
+        prompt = replace(prompt, conversation_id=None)
+        message = folding.message(prompt)
+    return prompt, message or ""
+
+
 def _request_v2(target: Target, prompt: Prompt) -> UpstreamRequest:
-    return hosted.request(target, prompt, _number(prompt.conversation_id))
+    return hosted.chat(target, prompt, _number(prompt.conversation_id))
 
 
 def _number(written: str | None) -> Json:
@@ -139,5 +151,7 @@ BOOKBAG_V2 = UpstreamKind(
     decoder=decoder(BookbagV2Reader),
     stateful=True,
     request=_request_v2,
+    result=hosted.result,
+    passage=hosted.passage,
     error=refusal,
 )

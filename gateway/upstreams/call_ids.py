@@ -10,6 +10,10 @@ from dataclasses import replace
 
 from gateway.core.codec import Decoder
 from gateway.core.events import Event, ToolCall, ToolCallDelta, ToolCallStart, ToolOutput
+from gateway.wire.json import MAX_IDENTIFIER
+
+# What is left of an upstream's id beside our suffix: clients are to send the whole back.
+_MAX_STEM = MAX_IDENTIFIER - 16
 
 
 def distinct(decoder: Decoder, taken: AbstractSet[str]) -> Decoder:
@@ -34,7 +38,11 @@ class _Distinct:
         if not isinstance(event, (ToolCallStart, ToolCallDelta, ToolCall, ToolOutput)):
             return event
         said_id = event.call_id
-        call_id = self._names.get(said_id) or self._name(said_id)
+        call_id = self._names.get(said_id)
+        if call_id is None:
+            if isinstance(event, ToolOutput):
+                return event  # of an earlier turn's call: that has its name
+            call_id = self._name(said_id)
         if call_id == said_id:
             return event
         if isinstance(event, ToolCall):
@@ -42,10 +50,11 @@ class _Distinct:
         return replace(event, call_id=call_id)
 
     def _name(self, said_id: str) -> str:
+        """One that nobody else has, also if the upstream's own ids look like ours."""
         name, number = said_id, 1
         while name in self._taken or name in self._used:
             number += 1
-            name = f"{said_id}_{number}"
+            name = f"{said_id[:_MAX_STEM]}_{number}"
         self._names[said_id] = name
         self._used.add(name)
         return name

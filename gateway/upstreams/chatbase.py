@@ -18,7 +18,7 @@ def _reader() -> UIStreamReader:
 
 
 def _request(target: Target, prompt: Prompt) -> UpstreamRequest:
-    return hosted.request(target, prompt, prompt.conversation_id)
+    return hosted.chat(target, prompt, prompt.conversation_id)
 
 
 CHATBASE = UpstreamKind(
@@ -27,5 +27,7 @@ CHATBASE = UpstreamKind(
     decoder=decoder(_reader),
     stateful=True,
     request=_request,
+    result=hosted.result,
+    passage=hosted.passage,
     error=refusal,
 )

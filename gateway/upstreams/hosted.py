@@ -6,10 +6,10 @@ message of typed parts. Sources: both vendors' pages of `POST /agents/{agent}/ch
 
 from collections.abc import Callable
 from typing import ClassVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from gateway.core.codec import Target, UpstreamRequest
-from gateway.core.errors import ErrorCode
+from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.events import (
     Event,
     Extension,
@@ -31,22 +31,68 @@ from gateway.upstreams.sources import Sources
 from gateway.upstreams.tool_calls import MAX_CALLS
 from gateway.wire import json
 
+# Printable ASCII but what ends a path or a query: percent signs are the client's own.
+_IN_PATH = "/%!$&'()*+,;=:@-._~"
+_IN_QUERY = _IN_PATH + "?"
+
 _FINISH_REASONS: dict[Json, FinishReason] = {reason.value: reason for reason in FinishReason}
 
 
-def request(target: Target, prompt: Prompt, conversation: Json) -> UpstreamRequest:
-    """The chat request; `conversation` is the upstream's own id, as it wants it written."""
-    body: dict[str, Json] = {
-        **target.params,
-        "message": folding.message(prompt),
-        "stream": prompt.stream,
-    }
+# What the gateway itself says in a chat: a target's params cannot say it instead.
+_OWN = frozenset({"message", "conversationId", "messageId", "stream"})
+
+
+def chat(target: Target, prompt: Prompt, conversation: Json) -> UpstreamRequest:
+    """The chat request; `conversation` is the upstream's own id, as it wants it written. To answer
+    a message anew there is a request of its own."""
+    body = {name: value for name, value in target.params.items() if name not in _OWN}
+    body["stream"] = prompt.stream
+    if prompt.retry_of is not None and prompt.conversation_id is not None:
+        body["messageId"] = prompt.retry_of
+        return _post(target, ("conversations", prompt.conversation_id, "retry"), body)
+    if (message := folding.message(prompt)) is not None:
+        body["message"] = message
     if conversation is not None:
         body["conversationId"] = conversation
     if prompt.user_id is not None:
         body["userId"] = prompt.user_id
-    agent = quote(target.agent or "", safe="")
-    return UpstreamRequest(f"/api/v2/agents/{agent}/chat", json.dumps(body))
+    return _post(target, ("chat",), body)
+
+
+def result(target: Target, conversation: str, call_id: str, output: Json) -> UpstreamRequest:
+    """Hands in a tool's result, by the upstream's own ids."""
+    body: dict[str, Json] = {"toolCallId": call_id, "output": output}
+    return _post(target, ("conversations", conversation, "tool-result"), body)
+
+
+def passage(target: Target, method: str, tail: str, body: bytes) -> UpstreamRequest:
+    """A client's own request, with this target's agent in the place of the one it named. Raises
+    `GatewayError(PATH_NOT_FOUND)` for a path that leads out of the agent."""
+    path, mark, query = tail.removeprefix("/").partition("?")
+    # Servers differ in whether they decode a path before they look for its dots.
+    if _is_dotted(unquote(path)):
+        raise GatewayError(ErrorCode.PATH_NOT_FOUND, "no such path")
+    tail = quote(path, safe=_IN_PATH, errors="replace") + mark
+    tail += quote(query, safe=_IN_QUERY, errors="replace")
+    return UpstreamRequest(f"{_agent(target)}/{tail}", body, method)
+
+
+def _post(target: Target, path: tuple[str, ...], body: Json) -> UpstreamRequest:
+    """Each part of the path is one segment, whatever is in it. Raises
+    `GatewayError(CONVERSATION_NOT_FOUND)` for what cannot be one."""
+    if any(map(_is_dotted, path)):
+        raise GatewayError(ErrorCode.CONVERSATION_NOT_FOUND, "no such conversation")
+    segments = "/".join(quote(part, safe="", errors="replace") for part in path)
+    return UpstreamRequest(f"{_agent(target)}/{segments}", json.dumps(body))
+
+
+def _agent(target: Target) -> str:
+    return f"/api/v2/agents/{quote(target.agent or '', safe='')}"
+
+
+def _is_dotted(path: str) -> bool:
+    """Whether a server may take it for a way up."""
+    return not {".", ".."}.isdisjoint(path.replace("\\", "/").split("/"))
 
 
 class Parts:

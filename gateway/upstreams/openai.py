@@ -4,11 +4,10 @@ Sources: openai-python's types, and the servers' own documentation and issues fo
 differently; each difference is a transcript in `tests/golden/openai/`.
 """
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable
 from typing import ClassVar
 
-from gateway.core.codec import Target, UpstreamKind, UpstreamRequest
-from gateway.core.conversation import Role
+from gateway.core.codec import UpstreamKind
 from gateway.core.errors import ErrorCode
 from gateway.core.events import (
     Citation,
@@ -19,10 +18,9 @@ from gateway.core.events import (
     Metadata,
     ReasoningDelta,
     TextDelta,
-    ToolCall,
     Usage,
 )
-from gateway.core.turn import Message, Prompt, Tool
+from gateway.upstreams.openai_request import request
 from gateway.upstreams.refusals import failed, failure, failure_of, refusal
 from gateway.upstreams.sources import Sources
 from gateway.upstreams.stream import decoder, fields
@@ -235,67 +233,6 @@ def _annotation(annotation: dict[str, Json]) -> Citation:
     )
 
 
-def _request(target: Target, prompt: Prompt) -> UpstreamRequest:
-    body: dict[str, Json] = {
-        **target.params,
-        "model": prompt.model or target.model,
-        "messages": _messages(prompt.messages),
-        "stream": prompt.stream,
-    }
-    if prompt.stream:
-        body["stream_options"] = {"include_usage": True}
-    if prompt.tools:
-        body["tools"] = [_tool(tool) for tool in prompt.tools]
-    if prompt.user_id:
-        body["user"] = prompt.user_id
-    return UpstreamRequest("/chat/completions", json.dumps(body))
-
-
-def _messages(messages: Iterable[Message]) -> list[Json]:
-    """Servers refuse a history with a call that was never answered, and many one with an answer
-    that says nothing: neither is sent, or the conversation would be stuck for ever."""
-    messages = tuple(messages)
-    answered = {message.call_id for message in messages if message.role is Role.TOOL}
-    written = [_message(message, answered) for message in messages]
-    return [said for said in written if said["role"] != Role.ASSISTANT or _says_something(said)]
-
-
-def _says_something(written: dict[str, Json]) -> bool:
-    return "tool_calls" in written or bool(json.text(written["content"]).strip())
-
-
-def _message(message: Message, answered: Container[str | None]) -> dict[str, Json]:
-    written: dict[str, Json] = {"role": message.role.value, "content": message.text}
-    calls: list[Json] = [_call(call) for call in message.tool_calls if call.call_id in answered]
-    if calls:
-        written |= {"content": message.text or None, "tool_calls": calls}
-    if message.role is Role.TOOL:
-        written["tool_call_id"] = message.call_id
-    return written
-
-
-def _call(call: ToolCall) -> dict[str, Json]:
-    arguments = call.arguments
-    text = arguments if isinstance(arguments, str) else json.dumps(arguments).decode()
-    written: dict[str, Json] = {
-        "id": call.call_id,
-        "type": "function",
-        "function": {"name": call.name, "arguments": text},
-    }
-    return {**written, "extra_content": call.echo} if call.echo else written
-
-
-def _tool(tool: Tool) -> dict[str, Json]:
-    return {
-        "type": "function",
-        "function": {
-            "name": tool.name,
-            "description": tool.description,
-            "parameters": tool.parameters,
-        },
-    }
-
-
 OPENAI = UpstreamKind(
-    name="openai", family="openai", decoder=decoder(OpenAIReader), request=_request, error=refusal
+    name="openai", family="openai", decoder=decoder(OpenAIReader), request=request, error=refusal
 )

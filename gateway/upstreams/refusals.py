@@ -60,6 +60,32 @@ _WORDS: dict[str, ErrorCode] = {
     "exceed_context_size_error": ErrorCode.UPSTREAM_REJECTED,
 }
 
+# What Bookbag (v1 and v2) and Chatbase say of the conversations that they keep.
+_CONVERSATIONS: dict[str, ErrorCode] = {
+    "agent_not_found": ErrorCode.AGENT_NOT_FOUND,
+    "chat_conversation_busy": ErrorCode.CONVERSATION_BUSY,
+    "chat_conversation_mismatch": ErrorCode.CONVERSATION_NOT_FOUND,
+    "chat_retry_message_not_found": ErrorCode.RETRY_MESSAGE_NOT_FOUND,
+    "chat_retry_no_user_message": ErrorCode.RETRY_NO_USER_MESSAGE,
+    "conversation_busy": ErrorCode.CONVERSATION_BUSY,
+    "conversation_not_found": ErrorCode.CONVERSATION_NOT_FOUND,
+    "resource_message_not_assistant": ErrorCode.MESSAGE_NOT_ASSISTANT,
+    "resource_message_not_found": ErrorCode.MESSAGE_NOT_FOUND,
+    "resource_not_found": ErrorCode.CONVERSATION_NOT_FOUND,
+    "resource_tool_call_not_found": ErrorCode.TOOL_CALL_NOT_FOUND,
+}
+_OF_CONVERSATIONS: dict[ErrorCode, str] = {
+    ErrorCode.AGENT_NOT_FOUND: "agent not found",
+    ErrorCode.CONVERSATION_BUSY: "another turn of this conversation is running",
+    # Bookbag has one word for both.
+    ErrorCode.CONVERSATION_NOT_FOUND: "agent or conversation not found",
+    ErrorCode.MESSAGE_NOT_ASSISTANT: "only an assistant's message takes feedback",
+    ErrorCode.MESSAGE_NOT_FOUND: "this conversation has no such message",
+    ErrorCode.RETRY_MESSAGE_NOT_FOUND: "this conversation has no such message to retry",
+    ErrorCode.RETRY_NO_USER_MESSAGE: "no user's message comes before this one",
+    ErrorCode.TOOL_CALL_NOT_FOUND: "no such tool call waits for a result",
+}
+
 
 def refusal(status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
     """A status other than 2xx. `body` may be cut short, and need not be JSON."""
@@ -73,6 +99,18 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes) -> GatewayErro
         message or MESSAGES[code],
         retry_after=_retry_after(headers) if code is ErrorCode.UPSTREAM_RATE_LIMITED else None,
     )
+
+
+def passed_refusal(status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
+    """The same for clients who see the upstream's own ids: a conversation that it does not know is
+    then theirs to know, and no failure of ours."""
+    error = json.mapping(_error_of(_read(body)))
+    code = _CONVERSATIONS.get(json.text(error.get("code")).lower())
+    if status == 404 and code is None and error.keys() & {"code", "message"}:
+        code = ErrorCode.CONVERSATION_NOT_FOUND
+    if code is None or status not in (400, 404, 409, 422):
+        return refusal(status, headers, body)
+    return GatewayError(code, _OF_CONVERSATIONS[code])
 
 
 def failure(answer: Json) -> Failure:

@@ -200,6 +200,11 @@ def arguments(fragments: Iterable[str]) -> Json:
     return text if value is None else value
 
 
+def arguments_text(value: Json) -> str:
+    """The reverse: what a model wrote that is no JSON goes back as it stands."""
+    return value if isinstance(value, str) else json.dumps(value).decode()
+
+
 def _fragment(said: Json) -> str:
     # Ollama by way of LiteLLM sends the arguments as an object.
     return json.dumps(said).decode() if isinstance(said, dict) else json.text(said)

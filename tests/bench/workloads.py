@@ -73,6 +73,8 @@ _HEAD = f"""
 port = 0
 [admin]
 port = 0
+[store]
+url = "memory://"
 [limits.tiers.bench]
 requests = "1000000/1s"
 [[keys]]

@@ -118,6 +118,8 @@ class ScriptedUpstream:
     sent: int = 0
     """Bytes that its sockets have taken."""
     host: str = "127.0.0.1"
+    port: int = 0
+    """0: any that is free."""
     tls: ssl.SSLContext | None = None
 
     def __post_init__(self) -> None:
@@ -147,7 +149,7 @@ class ScriptedUpstream:
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(
-            self._accept, self.host, 0, limit=1 << 24, ssl=self.tls
+            self._accept, self.host, self.port, limit=1 << 24, ssl=self.tls
         )
         return self
 

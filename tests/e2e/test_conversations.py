@@ -228,6 +228,35 @@ async def test_first_turn_that_failed(start: Start, upstream: ScriptedUpstream) 
     assert answer.status == 404
 
 
+async def test_how_much_of_it_is_sent(start: Start, upstream: ScriptedUpstream) -> None:
+    """An agent's `history` bounds what a model is sent, and not what is kept; it begins with a
+    user's message."""
+    upstream.answers(openai_text("Hi"))
+    gateway = await serve(start, upstream, "history = { max_messages = 4 }")
+    conversation = conversation_of(await gateway.chat_v2("one"))
+    for text in ("two", "three"):
+        await gateway.chat_v2(text, conversationId=conversation)
+
+    two_turns = [_user("two"), _said("Hi"), _user("three")]
+    assert upstream.requests[-1].json["messages"] == two_turns
+    assert (await gateway.gateway.store.figures()).messages == 6
+
+
+async def test_a_partial_answer_may_be_kept(start: Start, upstream: ScriptedUpstream) -> None:
+    """With `keep_partial` what a client had seen of an answer that broke off is part of the
+    conversation; one that failed before it said anything is not."""
+    upstream.answers(openai_text("Hi"), FAILED["mid-stream"], FAILED["before"], openai_text("Bye"))
+    text = config(upstream.url, store='url = "memory://"\nkeep_partial = true')
+    gateway = await start(text)
+    conversation = conversation_of(await gateway.chat_v2("one"))
+    for lost in ("cut", "refused"):
+        await gateway.chat_v2(lost, conversationId=conversation)
+    assert (await gateway.chat_v2("two", conversationId=conversation)).text == "Bye"
+
+    history = [_user("one"), _said("Hi"), _user("cut"), _said("Hm"), _user("two")]
+    assert upstream.requests[-1].json["messages"] == history
+
+
 async def test_user_is_whose_it_began_as(start: Start, upstream: ScriptedUpstream) -> None:
     """`userId` names the user when the conversation begins, and is ignored from then on."""
     upstream.answers(openai_text("Hi"))

@@ -280,13 +280,14 @@ async def test_one_line_per_request(start: Start, upstream: ScriptedUpstream) ->
     await gateway.request("GET", "/api/v2/health")
     turn, missing, health = gateway.log_lines()
 
-    more = {"agent", "upstream", "key", "conversation", "first_event_ms"}
+    more = {"operation", "agent", "upstream", "key", "conversation", "first_event_ms"}
     assert turn.keys() == _ALWAYS | more | {"input_tokens", "output_tokens"}
     assert turn["request_id"] == answer.headers["x-request-id"]
-    known = ("event", "level", "agent", "upstream", "key", "status", "outcome", "stream")
+    known = ("event", "level", "operation", "agent", "upstream", "key", "status", "outcome")
     assert [turn[name] for name in known] == (
-        ["request", "info", "1", "main", "e2e", 200, "complete", True]
+        ["request", "info", "chat", "1", "main", "e2e", 200, "complete"]
     )
+    assert turn["stream"] is True
     assert (turn["input_tokens"], turn["output_tokens"], turn["attempts"]) == (3, 1, 1)
     first, whole = turn["first_event_ms"], turn["duration_ms"]
     assert isinstance(first, float)

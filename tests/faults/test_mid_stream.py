@@ -162,7 +162,7 @@ async def test_a_turn_that_cannot_be_kept_is_no_success(
     """The store says no at the very end: an error instead of the `finish`."""
     upstream.answers(openai_text("Hello"))
     gateway = await start(config(upstream.url))
-    monkeypatch.setattr(gateway.gateway.store, "commit", _full)
+    monkeypatch.setattr(gateway.gateway.store, "save", _full)
     answer = await gateway.chat_v2(stream=stream)
 
     if stream:

@@ -1,0 +1,41 @@
+"""A message's parts, as Bookbag v2 and Chatbase write them."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from gateway.core.conversation import Part
+from gateway.core.events import Citations, Json, TextDelta, ToolCall, ToolOutput
+from gateway.dialects.bookbag import citation
+
+
+def written(parts: Iterable[Part]) -> list[Json]:
+    """What a message says, as far as there are words for it; never nothing."""
+    parts = tuple(parts)
+    names = {part.call_id: part.name for part in parts if type(part) is ToolCall}
+    said = [write(part, names) for part in parts if (write := _PARTS.get(type(part)))]
+    return said or [{"type": "text", "text": ""}]
+
+
+def tool_part(call: ToolCall) -> dict[str, Json]:
+    """A call, whole."""
+    return {
+        "type": "tool-call",
+        "toolCallId": call.call_id,
+        "toolName": call.name,
+        "input": call.arguments,
+    }
+
+
+def _result(part: ToolOutput, names: Mapping[str, str]) -> Json:
+    result: dict[str, Json] = {"type": "tool-result", "toolCallId": part.call_id}
+    if part.call_id in names:
+        result["toolName"] = names[part.call_id]
+    return {**result, "output": part.output}
+
+
+# Each with the names of the tools that the message calls, by the calls' ids.
+_PARTS: dict[type, Callable[..., Json]] = {
+    TextDelta: lambda part, _: {"type": "text", "text": part.text},
+    ToolCall: lambda part, _: tool_part(part),
+    ToolOutput: _result,
+    Citations: lambda part, _: {"type": "citations", "citations": list(map(citation, part.items))},
+}

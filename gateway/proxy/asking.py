@@ -1,0 +1,71 @@
+"""One request to an upstream, up to the head of its answer."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from gateway.core.codec import UpstreamRequest
+from gateway.core.errors import ErrorCode, GatewayError
+from gateway.proxy.answer import Answer
+from gateway.proxy.client import Client
+from gateway.proxy.connection import RemoteAnswer
+from gateway.proxy.relay import MESSAGES
+
+# Of an error's body: enough for its message, and no more than that is worth reading.
+MAX_ERROR_BODY = 64 << 10
+
+Refusal = Callable[[int, Mapping[str, str], bytes], GatewayError]
+"""What a status other than 2xx means, with its headers and the start of its body."""
+
+
+async def ask(
+    client: Client, request: UpstreamRequest, refusal: Refusal, request_id: str, deadline: float
+) -> RemoteAnswer:
+    """An answer with a 2xx head, and its body still to come. The deadline is a time of the loop's.
+
+    Raises `GatewayError`: what `refusal` says of another status, `FIRST_EVENT_TIMEOUT`, or why the
+    upstream cannot be reached.
+    """
+    answer = await client.send(request, request_id)
+    # A timer of the loop's own costs a third of an asyncio.timeout.
+    clock = asyncio.get_running_loop().call_at(deadline, _too_late, answer)
+    try:
+        await answer.head
+        if 200 <= answer.status < 300:
+            return answer
+        body = await _start_of(answer)
+    except BaseException:
+        answer.close()
+        raise
+    finally:
+        clock.cancel()
+    answer.release()
+    raise refusal(answer.status, answer.headers, body)
+
+
+def _too_late(answer: RemoteAnswer) -> None:
+    code = ErrorCode.FIRST_EVENT_TIMEOUT
+    answer.fail(GatewayError(code, MESSAGES[code]))
+
+
+class _Gathered:
+    """The start of a body."""
+
+    def __init__(self) -> None:
+        self.body = bytearray()
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def data(self, data: bytes) -> None:
+        self.body += data[: MAX_ERROR_BODY - len(self.body)]
+        if len(self.body) >= MAX_ERROR_BODY:
+            self.eof(None)
+
+    def eof(self, error: GatewayError | None) -> None:
+        if not self.over.done():
+            self.over.set_result(None)
+
+
+async def _start_of(answer: Answer) -> bytes:
+    gathered = _Gathered()
+    answer.relay(gathered)
+    await gathered.over
+    return bytes(gathered.body)

@@ -1,0 +1,55 @@
+"""The result of a tool, handed on to the upstream that called the tool and waits for it."""
+
+import asyncio
+from collections.abc import Mapping
+
+from gateway.config.routes import Route, RouteTarget
+from gateway.conversations.results import Pending
+from gateway.core.codec import UpstreamKind
+from gateway.core.errors import ErrorCode, GatewayError
+from gateway.proxy.asking import Refusal, ask
+from gateway.proxy.dialogue import state_key
+from gateway.proxy.snapshot import Snapshot
+
+
+async def hand_on(snapshot: Snapshot, route: Route, pending: Pending, request_id: str) -> None:
+    """Give it to the upstream, if it is one that keeps conversations and still is a target of the
+    agent. A result that was taken before has been handed on before.
+
+    Raises `GatewayError`: TOOL_CALL_NOT_FOUND if the call waits no longer there either, or what
+    asking an upstream raises; the call may then be answered once more.
+    """
+    target, conversation = _caller(route, pending), pending.message.upstream_conversation
+    if target is None or conversation is None or pending.repeated:
+        return
+    kind, call = target.kind, pending.call
+    if kind.result is None:
+        return
+    call_id = call.said_id or call.call_id
+    request = kind.result(target.target, conversation, call_id, pending.result.output)
+    client = snapshot.clients[target.target.upstream]
+    deadline = asyncio.get_running_loop().time() + target.upstream.timeouts.first_event
+    answer = await ask(client, request, _refusal(kind), request_id, deadline)
+    answer.release()
+
+
+def _caller(route: Route, pending: Pending) -> RouteTarget | None:
+    """The target that called the tool: it is the one that answered last, so what it calls the
+    conversation is known. One upstream may be several targets, of different agents."""
+    known, said = pending.conversation.upstream_ids, pending.message.upstream_conversation
+    for target in route.targets:
+        if said is not None and known.get(state_key(target)) == said:
+            return target
+    return None
+
+
+def _refusal(kind: UpstreamKind) -> Refusal:
+    def refusal(status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
+        if status == 404:
+            return GatewayError(
+                ErrorCode.TOOL_CALL_NOT_FOUND, "no such tool call waits for its result here"
+            )
+        assert kind.error is not None
+        return kind.error(status, headers, body)
+
+    return refusal

@@ -1,0 +1,1 @@
+"""Conversations: what stores keep, and what turns, retries and tools' results make of it."""
