@@ -222,5 +222,6 @@ def test_the_turns_ids_are_the_gateways() -> None:
 
     frames = encoded("bookbag-v2", case.decoded([case.data]))
 
+    assert TURN.conversation_id is not None
     assert TURN.conversation_id.encode() in frames
     assert b"msg_789" not in frames

@@ -6,16 +6,17 @@ tried again.
 """
 
 import asyncio
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 
 from gateway.config.routes import Route, RouteTarget
-from gateway.core.codec import Decoder
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.turn import Prompt
 from gateway.observe.exchange import Exchange
 from gateway.observe.metrics import Metrics
 from gateway.proxy.answer import Answer
-from gateway.proxy.asking import ask
+from gateway.proxy.asking import Refusal, ask
 from gateway.proxy.dialogue import PromptFor
 from gateway.proxy.embedded import EmbeddedAnswer
 from gateway.proxy.relay import Clocks, Relay
@@ -46,11 +47,9 @@ class Attempts:
         for target in route.targets:
             exchange.upstream = target.target.upstream
             exchange.attempts += 1
-            decoder = distinct(target.kind.decoder(target.target), call_ids)
+            turn = _Turn(snapshot, target, call_ids, exchange.request_id, route.passthrough is None)
             try:
-                return await self._open(
-                    snapshot, target, prompt(target), decoder, exchange.request_id
-                ), target
+                return await self._at(turn, prompt(target)), target
             except GatewayError as exc:
                 self._metrics.upstream_failed(target.target.upstream, exc.code)
                 failure = exc
@@ -59,40 +58,66 @@ class Attempts:
         assert failure is not None, "the config gives every agent a target"
         raise failure
 
-    async def _open(
-        self,
-        snapshot: Snapshot,
-        target: RouteTarget,
-        prompt: Prompt,
-        decoder: Decoder,
-        request_id: str,
-    ) -> Relay:
-        started = asyncio.get_running_loop().time()
-        timeouts = target.upstream.timeouts
-        clocks = Clocks(timeouts.first_event, timeouts.idle, timeouts.total)
-        answer = await self._ask(snapshot, target, prompt, request_id, started + clocks.first_event)
-        relay = Relay(answer, decoder, clocks, started)
+    async def _at(self, turn: "_Turn", prompt: Prompt) -> Relay:
+        """At one target; one that has forgotten the conversation is told all of it."""
         try:
-            await relay.opened()
-        except BaseException:
-            relay.close()
-            raise
-        return relay
+            return await _open(turn, prompt)
+        except GatewayError as exc:
+            if not turn.kept or exc.code is not ErrorCode.CONVERSATION_NOT_FOUND:
+                raise
+            self._metrics.upstream_failed(turn.target.target.upstream, exc.code)
+        return await _open(turn, replace(prompt, conversation_id=None, retry_of=None))
 
-    async def _ask(
-        self,
-        snapshot: Snapshot,
-        target: RouteTarget,
-        prompt: Prompt,
-        request_id: str,
-        deadline: float,
-    ) -> Answer:
-        """An answer with a 2xx head."""
-        kind = target.kind
-        if kind.script is not None:
-            return EmbeddedAnswer(kind.script(target.target, prompt))
-        assert kind.request is not None
-        assert kind.error is not None
-        request = kind.request(target.target, prompt)
-        client = snapshot.clients[target.target.upstream]
-        return await ask(client, request, kind.error, request_id, deadline)
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """One turn at one target."""
+
+    snapshot: Snapshot
+    target: RouteTarget
+    call_ids: AbstractSet[str]
+    request_id: str
+    kept: bool
+    """Whether the gateway keeps the conversation, and so could tell all of it."""
+
+    def refusal(self, prompt: Prompt) -> Refusal:
+        """What an error of the upstream means."""
+        said = self.target.kind.error
+        assert said is not None
+        if not self.kept or prompt.conversation_id is None:
+            return said
+
+        def refusal(status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
+            error = said(status, headers, body)
+            if status == 404:
+                error.code = ErrorCode.CONVERSATION_NOT_FOUND
+            return error
+
+        return refusal
+
+
+async def _open(turn: _Turn, prompt: Prompt) -> Relay:
+    target = turn.target
+    started = asyncio.get_running_loop().time()
+    timeouts = target.upstream.timeouts
+    clocks = Clocks(timeouts.first_event, timeouts.idle, timeouts.total)
+    answer = await _ask(turn, prompt, started + clocks.first_event)
+    decoder = distinct(target.kind.decoder(target.target), turn.call_ids)
+    relay = Relay(answer, decoder, clocks, started)
+    try:
+        await relay.opened()
+    except BaseException:
+        relay.close()
+        raise
+    return relay
+
+
+async def _ask(turn: _Turn, prompt: Prompt, deadline: float) -> Answer:
+    """An answer with a 2xx head."""
+    target, kind = turn.target.target, turn.target.kind
+    if kind.script is not None:
+        return EmbeddedAnswer(kind.script(target, prompt))
+    assert kind.request is not None
+    request = kind.request(target, prompt)
+    client = turn.snapshot.clients[target.upstream]
+    return await ask(client, request, turn.refusal(prompt), turn.request_id, deadline)

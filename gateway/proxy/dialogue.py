@@ -29,6 +29,11 @@ class Dialogue(Protocol):
         """The tool calls that clients know from earlier turns."""
         ...
 
+    @property
+    def replaces(self) -> bool:
+        """Whether an answer that is there already goes with the commit."""
+        ...
+
     async def commit(self, reply: Reply, target: RouteTarget, model: str | None) -> None:
         """Keep the turn. Raises `GatewayError`."""
         ...
@@ -67,6 +72,10 @@ class Kept:
     def call_ids(self) -> frozenset[str]:
         return frozenset(call_id for said in self._opened.messages for call_id in said.calls)
 
+    @property
+    def replaces(self) -> bool:
+        return self._opened.retried is not None
+
     async def commit(self, reply: Reply, target: RouteTarget, model: str | None) -> None:
         answer = Answer(
             parts=tuple(reply.parts),
@@ -88,6 +97,7 @@ class Passed:
     """A conversation that the upstream keeps, and whose ids clients see as they are."""
 
     call_ids: frozenset[str] = frozenset()
+    replaces = False
 
     def __init__(self, ask: ChatRequest) -> None:
         self.turn = Turn(

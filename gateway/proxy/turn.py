@@ -103,7 +103,7 @@ class OpenTurn:
         self._relay.close()
         self._record()
         reply = self._relay.reply.folded()
-        if keep_partial and not self._kept and reply.parts:
+        if keep_partial and not self._kept and reply.parts and not self._dialogue.replaces:
             reply.finish = None
             with suppress(GatewayError):  # the store's failure is noted where it happened
                 await self._dialogue.commit(reply, self._target, self._ask.model)

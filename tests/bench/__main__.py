@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from tests.bench.process import allot, allow_sockets
-from tests.bench.report import machine, table
+from tests.bench.report import machine, store_table, table
 from tests.bench.rounds import WrongAnswer, bench
 from tests.bench.workloads import NAMES, warm_up, workloads
 
@@ -35,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"wrong answer: {exc}", file=sys.stderr)
         return 1
     print(table(rounds))
+    if stored := store_table(rounds):
+        print(f"\n{stored}")
     return 0
 
 

@@ -9,7 +9,7 @@ from statistics import median
 
 from tests.bench.process import Cpus
 from tests.bench.rounds import Measured, Round
-from tests.bench.workloads import DIRECT, GATEWAY, PASSTHROUGH
+from tests.bench.workloads import DIRECT, GATEWAY, PASSTHROUGH, SQLITE
 
 # The pass-through does not change, so what it varies by is the machine's doing.
 _NOISY = 0.15
@@ -93,6 +93,24 @@ def table(rounds: Sequence[Round]) -> str:
             rows.append(_row(figure, ours, theirs))
             notes += _noise(figure, theirs)
     return "\n".join([*rows, *notes])
+
+
+def store_table(rounds: Sequence[Round]) -> str:
+    """What it costs to keep conversations in SQLite: the CPU that a turn takes more, and its rate
+    beside that with conversations in memory. Medians."""
+    rows = [
+        "| workload | CPU per turn in memory, µs | in SQLite | more | rate |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    known = {workload for one in rounds for target, workload in one if target == SQLITE}
+    for workload in sorted(known):
+        pairs = [(one[GATEWAY, workload], one[SQLITE, workload]) for one in rounds]
+        memory = median(per_answer(without) for without, _ in pairs)
+        kept = median(per_answer(stored) for _, stored in pairs)
+        more = median(per_answer(stored) - per_answer(without) for without, stored in pairs)
+        rate = median(stored.outcome.answers / without.outcome.answers for without, stored in pairs)
+        rows.append(f"| {workload} | {memory:.0f} | {kept:.0f} | {more:.0f} | {rate:.0%} |")
+    return "\n".join(rows) if known else ""
 
 
 def spread(values: Sequence[float]) -> float:

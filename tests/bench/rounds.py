@@ -13,9 +13,13 @@ from urllib.parse import urlsplit
 
 from tests.bench import load
 from tests.bench.process import Cpus, Process, started
-from tests.bench.workloads import DIRECT, GATEWAY, PASSTHROUGH, Workload, config, job
+from tests.bench.workloads import DIRECT, GATEWAY, PASSTHROUGH, SQLITE, Workload, config, job
 
 _SAMPLE_EVERY = 0.1
+
+# Where conversations are, by target; and the workloads that say what it costs to keep them.
+_STORES = {GATEWAY: "memory://", SQLITE: "sqlite:///bench.db"}
+_STORED = ("json", "burst")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +47,8 @@ class Bench:
     """The mock and the client, which stay the same for all rounds."""
 
     cpus: Cpus
-    file: Path
-    """Of the gateway's configuration."""
+    files: dict[str, Path]
+    """The gateway's configurations, by target."""
     mock: Process
     client: ProcessPoolExecutor
     warm_up: Workload
@@ -53,7 +57,7 @@ class Bench:
     def round(self, number: int) -> Round:
         """Everything once; who comes first alternates. Raises `WrongAnswer`."""
         measured: Round = {}
-        for target in (GATEWAY, PASSTHROUGH)[:: -1 if number % 2 else 1]:
+        for target in (GATEWAY, SQLITE, PASSTHROUGH)[:: -1 if number % 2 else 1]:
             measured |= self._target(target)
         for workload in self._named("first"):
             measured[DIRECT, workload.name] = self._measure(workload, DIRECT, self.mock)
@@ -63,6 +67,8 @@ class Bench:
         # Memory is measured in a process that has not grown yet.
         fresh = self._named("open")
         groups = [[w for w in self.workloads if w not in fresh], fresh]
+        if target == SQLITE:
+            groups = [[w for w in self.workloads if w.name in _STORED]]
         measured: Round = {}
         for group in filter(None, groups):
             with started(*self._command(target), cpu=self.cpus.gateway) as process:
@@ -74,7 +80,7 @@ class Bench:
     def _command(self, target: str) -> list[str]:
         if target == PASSTHROUGH:
             return ["tests.bench.passthrough", self.mock.url]
-        return ["gateway", "run", "--config", str(self.file)]
+        return ["gateway", "run", "--config", str(self.files[target])]
 
     def _measure(self, workload: Workload, target: str, process: Process) -> Measured:
         cpu, idle = process.cpu(), process.memory()
@@ -102,6 +108,7 @@ def bench(cpus: Cpus, warm_up: Workload, workloads: list[Workload]) -> Iterator[
         started("tests.bench.mock", cpu=cpus.load) as mock,
         ProcessPoolExecutor(1, context) as client,
     ):
-        file = Path(folder, "gateway.toml")
-        file.write_text(config(mock.url, [warm_up, *workloads]))
-        yield Bench(cpus, file, mock, client, warm_up, workloads)
+        files = {target: Path(folder, f"{target}.toml") for target in _STORES}
+        for target, file in files.items():
+            file.write_text(config(mock.url, [warm_up, *workloads], _STORES[target]))
+        yield Bench(cpus, files, mock, client, warm_up, workloads)

@@ -8,6 +8,8 @@ from gateway.wire import json
 from tests.bench.load import Job
 
 GATEWAY, PASSTHROUGH, DIRECT = "gateway", "pass-through", "direct"
+SQLITE = "gateway with sqlite"
+"""The gateway with its conversations in a file, not in its memory."""
 
 NAMES = ("json", "burst", "paced", "first", "open")
 
@@ -50,9 +52,9 @@ def warm_up(seconds: float) -> Workload:
     return Workload("warm-up", 64, 8, min(1.0, seconds))
 
 
-def config(upstream: str, asked: list[Workload]) -> str:
-    """A gateway.toml with an upstream and an agent for each workload."""
-    return _HEAD + "".join(
+def config(upstream: str, asked: list[Workload], store: str) -> str:
+    """A gateway.toml with an upstream and an agent for each workload, and this store."""
+    return _HEAD.format(store=store) + "".join(
         f"""
 [upstreams.{workload.name}]
 kind = "openai"
@@ -74,7 +76,7 @@ port = 0
 [admin]
 port = 0
 [store]
-url = "memory://"
+url = "{{store}}"
 [limits.tiers.bench]
 requests = "1000000/1s"
 [[keys]]
@@ -89,7 +91,7 @@ def job(workload: Workload, target: str, port: int) -> Job:
     """The gateway is spoken to in Bookbag v2 and has to translate; the others in OpenAI's words."""
     said: dict[str, Json] = {"message": "hi", "stream": workload.stream}
     path = f"/api/v2/agents/{workload.name}/chat"
-    if target != GATEWAY:
+    if target not in (GATEWAY, SQLITE):
         messages: Json = [{"role": "user", "content": "hi"}]
         said = {"model": "bench", "messages": messages, "stream": workload.stream}
         path = f"{workload.plan}/chat/completions"

@@ -345,3 +345,45 @@ async def test_retry_at_an_agent_that_missed_a_turn(
         (chat, {"message": told, "stream": True}),
         (chat, {"message": "one", "stream": True}),
     ]
+
+
+@both
+async def test_a_conversation_that_was_forgotten(
+    start: Start, upstream: ScriptedUpstream, hosted: Hosted
+) -> None:
+    """An agent that no longer knows the conversation is told all of it in a new one, which then
+    goes on."""
+    gone = document({"error": {"code": "RESOURCE_NOT_FOUND", "message": "not found"}}, 404)
+    upstream.answers(
+        hosted.text("One", "msg_5"),
+        gone,
+        hosted.text("Two", "msg_7", "9"),
+        hosted.text("Three", "msg_9", "9"),
+    )
+    client = await serve_hosted(start, upstream, hosted)
+    for question, answer in (("one", "One"), ("two", "Two"), ("three", "Three")):
+        assert (await client.say(question)).text == answer
+
+    told = "The conversation so far:\nuser: one\nassistant: One\n\ntwo"
+    asked = [request.json for request in upstream.requests[1:]]
+    assert [(said["message"], said.get("conversationId")) for said in asked] == [
+        ("two", hosted.named),
+        (told, None),
+        ("three", 9 if hosted.kind == "bookbag" else "9"),
+    ]
+
+
+@both
+async def test_an_agent_that_is_not_there(
+    start: Start, upstream: ScriptedUpstream, hosted: Hosted
+) -> None:
+    """A 404 that is not the conversation's fault stays the upstream's failure."""
+    gone = document({"error": {"code": "RESOURCE_NOT_FOUND", "message": "not found"}}, 404)
+    upstream.answers(hosted.text("One", "msg_5"), gone, gone)
+    client = await serve_hosted(start, upstream, hosted)
+    await client.say("one")
+    answer = await client.say("two")
+
+    assert answer.status == 502
+    assert answer.error["code"] == "UPSTREAM_ERROR"
+    assert len(upstream.requests) == 3

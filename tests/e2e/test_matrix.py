@@ -380,7 +380,7 @@ def _made_equal(body: bytes) -> bytes:
     for pattern, ours in (
         (rb'("userMessageId":)"msg_\d+"', rb'\1"msg_1"'),
         (rb'("(?:messageId|id)":)"msg_\d+"', rb'\1"msg_2"'),
-        (rb'("conversationId":"?)\d+', rb"\g<1>" + TURN.conversation_id.encode()),
+        (rb'("conversationId":"?)\d+', rb"\g<1>" + (TURN.conversation_id or "").encode()),
     ):
         body = re.sub(pattern, ours, body)
     return body

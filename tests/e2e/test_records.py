@@ -864,7 +864,7 @@ async def test_a_stop_waits_for_what_is_asked(
 ) -> None:
     """A tool's result that is being taken is taken: what a listener that stops cuts has had its
     time before."""
-    monkeypatch.setattr("gateway.http.server._SHUTDOWN", 0.0)
+    monkeypatch.setattr("gateway.http.server._SHUTDOWN", 0.01)
     gateway = await serve(start, "memory")
     ids = await kept(gateway)
     reached, go_on = asyncio.Event(), asyncio.Event()

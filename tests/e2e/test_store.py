@@ -35,6 +35,7 @@ from tests.e2e.scripted import (
     openai_text,
     said,
 )
+from tests.e2e.talking import message_of
 from tests.e2e.test_conversations import conversation_of
 from tests.postgres import PASSWORD, Postgres
 from tests.serving import served
@@ -203,6 +204,27 @@ async def test_what_broke_off_is_kept(
         assistant("Tw"),
         user("third"),
     ]
+
+
+@BREAKS
+async def test_a_retry_that_broke_off_replaces_nothing(
+    start: Start, upstream: ScriptedUpstream, store: str, left: bool
+) -> None:
+    """Also with `keep_partial`: the old answer goes only when the new one is complete."""
+    upstream.answers(openai_text("One"), [*said("Tw"), Hang if left else Close])
+    gateway = await start(config(upstream.url, store=f"{store}\nkeep_partial = true"))
+    answer = await gateway.chat_v2("first")
+    conversation = conversation_of(answer)
+    before = await kept(gateway, conversation)
+    path = f"/api/v2/agents/1/conversations/{conversation}/retry"
+    body: Json = {"messageId": message_of(answer)}
+    async with gateway.raw(path, body) as (reader, _):
+        await reader.readuntil(b"Tw")
+        if not left:
+            await reader.readuntil(b"[DONE]")
+    await gateway.settled()
+
+    assert await kept(gateway, conversation) == before
 
 
 @BREAKS
