@@ -105,8 +105,14 @@ def changed(
     found: Conversation, updated: int, length: int, upstream_ids: Mapping[str, str]
 ) -> Conversation:
     """The row after one more change."""
-    return replace(
-        found,
+    # Not by dataclasses.replace, which looks every field up by name, for each turn.
+    return Conversation(
+        id=found.id,
+        place=found.place,
+        user_id=found.user_id,
+        title=found.title,
+        status=found.status,
+        created=found.created,
         updated=updated,
         length=length,
         version=found.version + 1,

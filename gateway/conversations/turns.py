@@ -271,8 +271,9 @@ class Turns:
 
 
 def _title(text: str) -> str:
-    plain = "".join(c if c.isprintable() else " " for c in text[: 10 * _TITLE])
-    line = " ".join(plain.split())
+    line = " ".join(text[: 10 * _TITLE].split())
+    if not line.isprintable():
+        line = " ".join("".join(c if c.isprintable() else " " for c in line).split())
     return line if len(line) <= _TITLE else line[: _TITLE - 1].rstrip() + "…"
 
 
