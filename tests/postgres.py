@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -93,6 +94,7 @@ class Postgres:
 
     def start(self) -> None:
         """Returns when it takes connections; nothing if it runs."""
+        assert threading.current_thread() is threading.main_thread()
         if self._process is not None:
             return
         deadline = time.monotonic() + _TIMEOUT
@@ -151,7 +153,8 @@ class Postgres:
         place = [f"-D{self._data}", f"-k{self.folder}", f"-p{self.port}"]
         with (self.folder / "log").open("ab") as log:
             self._process = process = subprocess.Popen(
-                # Whatever becomes of the tests, it ends with them.
+                # Whatever becomes of the tests, it ends with them: with the thread that starts
+                # it, to be exact, so that has to be the main one.
                 ["setpriv", "--pdeathsig=INT", self._binaries / "postgres", *place, *settings],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -83,9 +83,13 @@ class Access:
         return number
 
     async def release(self, claims: list[int]) -> None:
-        """Give all of them back."""
-        while claims:
-            await self.store.release(claims.pop())
+        """Give all of them back; a caller that is cancelled meanwhile waits no less for the rest."""
+        try:
+            while claims:
+                await self.store.release(claims.pop())
+        finally:
+            if claims:
+                await self.release(claims)
 
     async def save(self, change: Change, claims: list[int]) -> None:
         """Write, and give the claims back in any case. Raises `GatewayError(CONVERSATION_BUSY)` if

@@ -437,7 +437,7 @@ async def test_a_server_that_is_gone(
     conversation = conversation_of(await gateway.chat_v2("first"))
     await asyncio.to_thread(getattr(postgres, how))
     await out_of_service(gateway, upstream, conversation)
-    await asyncio.to_thread(postgres.start)
+    postgres.start()
     await same_again(gateway, upstream, conversation)
 
 
