@@ -198,6 +198,14 @@ def test_any_origin() -> None:
     assert not allowed(routes.find("1", None), "https://elsewhere.example")
 
 
+@pytest.mark.parametrize("origin", ["http://\udcff", "https://münchen.example"])
+def test_no_origin(origin: str) -> None:
+    """What no browser writes is nobody's origin: databases cannot even hold half a character."""
+    routes = build_routes(config(CONFIG.replace('"https://globex.com"', '"*"')), Path("."), ENVIRON)
+
+    assert not allowed(routes.find("2", None), origin)
+
+
 def test_a_secret_that_is_missing() -> None:
     """The error names the agent and the variable; an archived agent's is not looked for."""
     with pytest.raises(MissingSecret, match=r"identity_secret of agent 1: .* IDENTITY is not set"):

@@ -334,6 +334,10 @@ def test_passage_of_a_body() -> None:
         "/conversations/..%2F..%2F78",
         "/conversations/..\\..",
         "/conversations/..?a=b",
+        "/conversations/..;/messages",
+        "/conversations/..;a=b%2F..%3B%2F78",
+        "/conversations/%252e%252e%252f78",
+        "/conversations/%25252e%25252e",
     ],
 )
 def test_no_passage_out_of_the_agent(tail: str) -> None:

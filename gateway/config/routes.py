@@ -36,7 +36,8 @@ class PublicAccess:
 
     def allows(self, origin: str | None) -> bool:
         """Whether a page of this origin may; None, no browser, only where any may."""
-        return origin in self.origins
+        # Browsers write ASCII. What is no UTF-8 either could not be kept with the conversation.
+        return origin in self.origins and (origin is None or origin.isascii())
 
 
 @dataclass(frozen=True, slots=True)

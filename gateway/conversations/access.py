@@ -83,7 +83,7 @@ class Access:
         return number
 
     async def release(self, claims: list[int]) -> None:
-        """Give all of them back; a caller that is cancelled meanwhile waits no less for the rest."""
+        """Give all of them back, also if the caller is cancelled meanwhile."""
         try:
             while claims:
                 await self.store.release(claims.pop())

@@ -3,8 +3,9 @@
 No method awaits anything, so each runs in one go and needs no lock.
 """
 
+from bisect import bisect_left, insort
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from gateway.conversations.size import size_of
@@ -40,6 +41,9 @@ class MemoryStore:
         self._size = 0
         self._kept: OrderedDict[int, _Kept] = OrderedDict()
         """The least recently used first."""
+        self._lists: dict[tuple[Place, str | None], list[tuple[int, int]]] = {}
+        """Of each place, and of each of its users, the oldest activity first: to look for them
+        among all conversations would keep everybody waiting, for each page of a list."""
         self._answered: OrderedDict[tuple[str, str], Answered] = OrderedDict()
         """The oldest first."""
         self._claims: set[int] = set()
@@ -97,9 +101,10 @@ class MemoryStore:
     async def listed(
         self, place: Place, user_id: str | None, after: tuple[int, int] | None, limit: int
     ) -> Listed:
-        found = _newest_first(self._of(place, user_id))
-        page = [each for each in found if after is None or _activity(each) < after]
-        return Listed(tuple(page[:limit]), len(found))
+        found = self._lists.get((place, user_id), [])
+        end = len(found) if after is None else bisect_left(found, after)
+        page = reversed(found[max(0, end - limit) : end])
+        return Listed(tuple(self._kept[number].conversation for _, number in page), len(found))
 
     async def everything(self, after: int | None, limit: int) -> tuple[Conversation, ...]:
         found = sorted(self._all(), key=lambda each: each.id)
@@ -112,7 +117,7 @@ class MemoryStore:
     async def prune(self, before: int | None, per_user: int | None, now: int) -> int:
         gone = {each.id for each in self._all() if before is not None and each.updated < before}
         if per_user is not None:
-            gone |= {each.id for each in self._beyond(per_user)}
+            gone |= set(self._beyond(per_user))
         for number in gone:
             self._drop(number)
         for asked in [key for key, known in self._answered.items() if known.expires <= now]:
@@ -126,20 +131,11 @@ class MemoryStore:
     def _all(self) -> Iterator[Conversation]:
         return (kept.conversation for kept in self._kept.values())
 
-    def _of(self, place: Place, user_id: str | None) -> Iterator[Conversation]:
-        for each in self._all():
-            if each.place == place and user_id in (None, each.user_id):
-                yield each
-
-    def _beyond(self, per_user: int) -> Iterator[Conversation]:
+    def _beyond(self, per_user: int) -> Iterator[int]:
         """What users have beyond their newest; nobody's conversations are not counted."""
-        counts: dict[tuple[Place, str], int] = {}
-        for each in _newest_first(self._all()):
-            if each.user_id is not None:
-                whose = each.place, each.user_id
-                counts[whose] = counts.get(whose, 0) + 1
-                if counts[whose] > per_user:
-                    yield each
+        for (_, user_id), found in self._lists.items():
+            if user_id is not None:
+                yield from (number for _, number in found[: max(0, len(found) - per_user)])
 
     def _put(self, kept: _Kept) -> None:
         number = kept.conversation.id
@@ -150,12 +146,19 @@ class MemoryStore:
             return
         self._kept[number] = kept
         self._size += kept.whole
+        for whose in _whose(kept.conversation):
+            insort(self._lists.setdefault(whose, []), _activity(kept.conversation))
         while self._size > self._max_size:
             self._drop(next(iter(self._kept)))
 
     def _drop(self, number: int) -> None:
         if kept := self._kept.pop(number, None):
             self._size -= kept.whole
+            for whose in _whose(kept.conversation):
+                found = self._lists[whose]
+                del found[bisect_left(found, _activity(kept.conversation))]
+                if not found:
+                    del self._lists[whose]
 
     def _remember(self, answered: Answered) -> None:
         key = answered.subject, answered.key
@@ -165,8 +168,9 @@ class MemoryStore:
             self._answered.popitem(last=False)
 
 
-def _newest_first(conversations: Iterable[Conversation]) -> list[Conversation]:
-    return sorted(conversations, key=_activity, reverse=True)
+def _whose(conversation: Conversation) -> set[tuple[Place, str | None]]:
+    """The lists that it is in."""
+    return {(conversation.place, None), (conversation.place, conversation.user_id)}
 
 
 def _activity(conversation: Conversation) -> tuple[int, int]:

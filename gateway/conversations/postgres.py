@@ -7,6 +7,8 @@ still for longer than a lease lasts.
 
 from collections.abc import Sequence
 
+import asyncpg
+
 from gateway.conversations import postgres_rows as rows
 from gateway.conversations import postgres_statements as sql
 from gateway.conversations.postgres_leases import Leases, Unbroken
@@ -71,14 +73,14 @@ class PostgresStore:
 
     async def load(self, place: Place, conversation: int, span: Span) -> Found | None:
         statement, args = rows.loading(place, conversation, span)
-        return rows.found(await self._connections.fetch(statement, *args))
+        return rows.found(await self._fetch(statement, *args))
 
     async def save(self, change: Change, claims: Sequence[int]) -> None:
         if not await self._unbroken.run(self._save(change, claims)):
             raise Conflict
 
     async def mark(self, conversation: int, message: int, feedback: Feedback | None) -> None:
-        await self._connections.fetch(sql.MARK, conversation, message, feedback)
+        await self._fetch(sql.MARK, conversation, message, feedback)
 
     async def listed(
         self, place: Place, user_id: str | None, after: tuple[int, int] | None, limit: int
@@ -95,7 +97,7 @@ class PostgresStore:
 
     async def answered(self, subject: str, key: str, now: int) -> Answered | None:
         asked = rows.text(subject), rows.text(key), now
-        found = await self._connections.fetch(sql.ANSWERED, *asked)
+        found = await self._fetch(sql.ANSWERED, *asked)
         return Answered(**found[0]) if found else None
 
     async def prune(self, before: int | None, per_user: int | None, now: int) -> int:
@@ -112,6 +114,11 @@ class PostgresStore:
         [found] = await self._connections.fetch(sql.FIGURES, within=_BACKGROUND)
         schema, conversations, messages, size = found
         return Figures(schema=schema, conversations=conversations, messages=messages, size=size)
+
+    async def _fetch(self, statement: str, *args: object) -> list[asyncpg.Record]:
+        """What a client asks for. One that leaves in the middle must not cost a connection: new
+        ones take so long that a few such clients would slow everybody down."""
+        return await self._unbroken.run(self._connections.fetch(statement, *args))
 
     async def _save(self, change: Change, claims: Sequence[int]) -> bool:
         self._leases.forget(claims)

@@ -1,11 +1,12 @@
 """Requests with an `Idempotency-Key`: one that was answered is answered again, not run again."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from gateway.conversations.store import Answered, Store
 from gateway.core.conversation import Conversation, Role, StoredMessage, message_name
 from gateway.core.errors import ErrorCode, GatewayError
+from gateway.core.events import FinishReason, ToolOutput
 from gateway.core.turn import Turn
 
 # Conversations claim their ids, which are below 2^53; keys claim what is above.
@@ -73,4 +74,12 @@ def repeated(found: Conversation, messages: tuple[StoredMessage, ...]) -> Repeat
         message_id=message_name(messages[-1].id),
         user_id=found.user_id,
     )
-    return Repeated(turn, messages[-1])
+    return Repeated(turn, _as_given(messages[-1]))
+
+
+def _as_given(message: StoredMessage) -> StoredMessage:
+    """Without the results of its calls, which were handed in since."""
+    parts = message.parts
+    while message.finish is FinishReason.TOOL_CALLS and parts and type(parts[-1]) is ToolOutput:
+        parts = parts[:-1]
+    return replace(message, parts=parts)

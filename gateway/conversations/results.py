@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from gateway.conversations.access import Access, Scope, changed, milliseconds
 from gateway.conversations.store import Change, Span
-from gateway.core.conversation import Conversation, StoredMessage
+from gateway.core.conversation import Conversation, Feedback, StoredMessage
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.events import FinishReason, ToolCall, ToolOutput
 from gateway.core.turn import ToolAnswer
@@ -72,12 +72,20 @@ class ToolResults:
             await self._access.release(pending.claims)
             return
         message, found = pending.message, pending.conversation
+        parts, feedback = (*message.parts, pending.result), await self._feedback(pending)
         change = Change(
             conversation=changed(found, found.updated, found.length, found.upstream_ids),
             keep=message.position,
-            messages=(replace(message, parts=(*message.parts, pending.result)),),
+            messages=(replace(message, parts=parts, feedback=feedback),),
         )
         await self._access.save(change, pending.claims)
+
+    async def _feedback(self, pending: Pending) -> Feedback | None:
+        """The message's as it is now: it needs no claim, and an upstream may have been asked since
+        the message was read."""
+        found = pending.conversation
+        now = await self._access.store.load(found.place, found.id, Span(limit=1))
+        return next((said.feedback for said in now[1]), None) if now else None
 
     def _waiting(
         self, messages: tuple[StoredMessage, ...], call_id: str

@@ -85,7 +85,7 @@ class SqliteStore:
 
     async def save(self, change: Change, claims: Sequence[int]) -> None:
         done = self._writer.ask(lambda conn: queries.write(conn, change))
-        done.add_done_callback(lambda _: self._release(claims))
+        done.add_done_callback(lambda done: self._saved(done, claims))
         await asyncio.shield(done)
 
     async def mark(self, conversation: int, message: int, feedback: Feedback | None) -> None:
@@ -139,6 +139,11 @@ class SqliteStore:
                 return
             await asyncio.sleep(_OPENING_POLL)
         raise StoreError(f"another process has been opening {self._path} for too long: end it")
+
+    def _saved(self, done: asyncio.Future[None], claims: Sequence[int]) -> None:
+        if not done.cancelled():
+            done.exception()  # nobody may be left to look at it
+        self._release(claims)
 
     def _release(self, names: Iterable[int]) -> None:
         if self._claims is not None:

@@ -8,8 +8,14 @@ from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp_sse import EventSourceResponse
 
+from gateway.observe.exchange import CLIENT_GONE, CLIENT_STALLED, Exchange
+
 # For dialects whose clients do not bear comments: aiohttp-sse has no way to say "never".
 _NEVER = 10 * 365 * 86400.0
+
+
+# Of a long document, what a client has to take in time: a slow one takes all of it in the end.
+_SLICE = 64 << 10
 
 
 class ClientStalled(Exception):
@@ -96,3 +102,31 @@ class ClientStream:
                 await writing
         except TimeoutError as exc:
             raise ClientStalled from exc
+
+
+async def write(response: web.StreamResponse, data: bytes, stalled: float) -> None:
+    """Write a part of a document, however long it is. Raises `TimeoutError` if the client leaves it
+    unread for `stalled` seconds."""
+    for start in range(0, len(data), _SLICE):
+        async with asyncio.timeout(stalled):
+            await response.write(data[start : start + _SLICE])
+
+
+async def whole(
+    request: web.Request, exchange: Exchange, body: bytes, stalled: float
+) -> web.StreamResponse:
+    """The response with a JSON document. aiohttp puts no clock on a body: who asks for a long one
+    and leaves it unread would have it kept here for ever, and is cut."""
+    if len(body) <= _SLICE:
+        return web.Response(body=body, content_type="application/json")
+    response = web.StreamResponse(headers=exchange.headers)
+    response.content_type = "application/json"
+    response.content_length = len(body)
+    try:
+        await response.prepare(request)
+        await write(response, body, stalled)
+    except (TimeoutError, ConnectionError) as exc:
+        exchange.outcome = CLIENT_STALLED if isinstance(exc, TimeoutError) else CLIENT_GONE
+        if request.transport is not None:
+            request.transport.abort()
+    return response

@@ -14,9 +14,14 @@ from gateway.core.errors import ErrorCode, GatewayError
 from gateway.observe.exchange import CLIENT_GONE, CLIENT_STALLED
 from gateway.observe.logs import Logger
 from gateway.proxy.call import Call
+from gateway.proxy.downstream import write
 
-# Of conversations, and of the messages of one: what is read at once.
+# Of the messages of one conversation: what is read at once.
 _PAGE = 100
+
+# Of conversations, without their messages. Each page of a list counts the whole list as well, which
+# in a large one is more than all that is read for it: so there are few pages.
+_LISTED = 500
 
 # What is written at once: a write is a frame of the body, and may wait for the client.
 _BATCH = 64 << 10
@@ -96,10 +101,9 @@ class Export:
             await asyncio.sleep(0)
 
     async def _send(self) -> None:
-        async with asyncio.timeout(self._timeout):
-            if not self._response.prepared:
-                await self._response.prepare(self._call.request)
-            await self._response.write(bytes(self._batch))
+        if not self._response.prepared:
+            await self._response.prepare(self._call.request)
+        await write(self._response, bytes(self._batch), self._timeout)
         self._batch.clear()
 
     def _joined(self, messages: Iterable[StoredMessage]) -> bytes:
@@ -108,7 +112,7 @@ class Export:
     async def _listed(self, after: Conversation | None) -> Listed:
         place, user = self._scope.place, self._scope.user_id
         last = (after.updated, after.id) if after else None
-        return await self._store.listed(place, user, last, _PAGE)
+        return await self._store.listed(place, user, last, _LISTED)
 
     async def _load(self, found: Conversation, start: int) -> Found | None:
         span = Span(limit=_PAGE, before=start + _PAGE)

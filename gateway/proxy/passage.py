@@ -8,6 +8,7 @@ from gateway.core.errors import ErrorCode, GatewayError
 from gateway.observe.exchange import CLIENT_GONE, CLIENT_STALLED
 from gateway.proxy.call import Call
 from gateway.proxy.connection import RemoteAnswer
+from gateway.proxy.downstream import write
 from gateway.proxy.relay import MESSAGES
 from gateway.upstreams import refusals
 from gateway.wire import json
@@ -93,8 +94,7 @@ async def _stream(call: Call, status: int, begun: bytes, arriving: Arriving) -> 
         await response.prepare(call.request)
         piece = begun
         while piece:
-            async with asyncio.timeout(timeout):
-                await response.write(piece)
+            await write(response, piece, timeout)
             piece = await arriving.more()
         await response.write_eof()
     except (GatewayError, TimeoutError, ConnectionError) as exc:

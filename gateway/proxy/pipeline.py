@@ -121,12 +121,12 @@ class Pipeline:
         relay, target = await self._attempts.open(
             call.snapshot, route, prompts(dialogue, route, ask), dialogue.call_ids, exchange
         )
-        turn = OpenTurn(call, dialogue, route, ask, relay, target)
+        turn = OpenTurn(call, dialogue, route, ask, relay, target, keep_partial=self._keep_partial)
         self.open_turns.add(relay)
         try:
             return await turn.answer(self._metrics, self._logger)
         finally:
             self.open_turns.discard(relay)
-            await turn.end(keep_partial=self._keep_partial)
+            await turn.end()
             if isinstance(relay.terminal, Failure):
                 self._metrics.upstream_failed(exchange.upstream, relay.terminal.code)

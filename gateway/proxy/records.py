@@ -7,7 +7,7 @@ from aiohttp import hdrs, web
 
 from gateway.config.routes import Route
 from gateway.conversations.access import Access, Scope
-from gateway.conversations.results import ToolResults
+from gateway.conversations.results import Pending, ToolResults
 from gateway.conversations.store import Span
 from gateway.core.codec import Around, Dialect, Records
 from gateway.core.conversation import StoredMessage, number_in
@@ -19,6 +19,7 @@ from gateway.observe.logs import Logger
 from gateway.observe.metrics import Metrics
 from gateway.proxy.admission import Admission, Caller, check_agent, check_speaks_for, scope_of
 from gateway.proxy.call import Call, parsed, read
+from gateway.proxy.downstream import whole
 from gateway.proxy.export import Export
 from gateway.proxy.handing import hand_on
 from gateway.proxy.open_turns import OpenTurns
@@ -107,12 +108,20 @@ class RecordRequests:
         pending = await self._results.pending(asked.scope, asked.named("conversation"), given)
         try:
             # The upstream first: a result that it does not take has not been taken.
-            request_id = asked.call.exchange.request_id
-            await hand_on(asked.call.snapshot, asked.route, pending, request_id)
+            await self._hand_on(asked, pending)
             await self._results.settle(pending)
         finally:
             await self._results.abandon(pending)
         return _json(asked.words.accepted)
+
+    async def _hand_on(self, asked: Inquiry, pending: Pending) -> None:
+        exchange = asked.call.exchange
+        try:
+            await hand_on(asked.call.snapshot, asked.route, pending, exchange.request_id)
+        except GatewayError as exc:
+            exchange.upstream = pending.message.upstream or ""
+            self._metrics.upstream_failed(exchange.upstream, exc.code)
+            raise
 
     async def _feedback(self, asked: Inquiry) -> web.StreamResponse:
         feedback = asked.words.feedback(parsed(asked.body))
@@ -149,7 +158,7 @@ class RecordRequests:
         if len(listed.conversations) > wanted.limit:
             cursor = conversations_cursor(shown[-1].updated, shown[-1].id)
         items = b",".join(map(asked.words.conversation, shown))
-        return _json(_within(asked.words.page(cursor, listed.total), b"[" + items + b"]"))
+        return await _sent(asked, asked.words.page(cursor, listed.total), b"[" + items + b"]")
 
     async def _conversation(self, asked: Inquiry) -> web.StreamResponse:
         return await self._said(asked, asked.words.whole)
@@ -166,7 +175,8 @@ class RecordRequests:
         first = messages[0].position if messages else 0
         cursor = messages_cursor(first) if first else None
         items = b",".join(map(asked.words.message, messages))
-        return _json(_within(asked.words.page(cursor, found.length), _within(around(found), items)))
+        inside = _within(around(found), items)
+        return await _sent(asked, asked.words.page(cursor, found.length), inside)
 
     async def _export(self, asked: Inquiry) -> web.StreamResponse:
         export = Export(asked.call, asked.words, asked.scope, self._access.store)
@@ -193,6 +203,12 @@ def _behind_agent(request: web.Request) -> str:
 
 def _within(around: Around, inside: bytes) -> bytes:
     return around[0] + inside + around[1]
+
+
+async def _sent(asked: Inquiry, around: Around, inside: bytes) -> web.StreamResponse:
+    call = asked.call
+    stalled = call.snapshot.server.write_timeout
+    return await whole(call.request, call.exchange, _within(around, inside), stalled)
 
 
 def _json(body: bytes) -> web.Response:

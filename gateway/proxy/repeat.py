@@ -9,8 +9,10 @@ from gateway.conversations.repeats import Asked, Repeated
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.events import Event, Finish, FinishReason, Metadata
 from gateway.core.turn import ChatRequest, Reply
+from gateway.observe.exchange import CLIENT_GONE, CLIENT_STALLED
 from gateway.proxy.admission import Caller
 from gateway.proxy.call import Call
+from gateway.proxy.downstream import ClientStalled
 from gateway.proxy.turn import client_stream
 
 HEADER = "Idempotency-Key"
@@ -50,7 +52,11 @@ async def again(call: Call, ask: ChatRequest, repeated: Repeated) -> web.StreamR
     try:
         await stream.open(lambda: b"")
         await stream.finish(frames)
+    except ClientStalled:
+        call.exchange.outcome = CLIENT_STALLED
+        stream.abort()
     except ConnectionError:
+        call.exchange.outcome = CLIENT_GONE
         stream.abort()
     finally:
         stream.close()

@@ -29,6 +29,8 @@ class OpenTurn:
         ask: ChatRequest,
         relay: Relay,
         target: RouteTarget,
+        *,
+        keep_partial: bool,
     ) -> None:
         self._call = call
         self._dialogue = dialogue
@@ -36,6 +38,7 @@ class OpenTurn:
         self._ask = ask
         self._relay = relay
         self._target = target
+        self._keep_partial = keep_partial
         self._kept = False
 
     async def answer(self, metrics: Metrics, logger: Logger) -> web.StreamResponse:
@@ -75,11 +78,12 @@ class OpenTurn:
             await _apologize(stream, encoder)
 
     async def _end(self, encoder: Encoder) -> bytes:
-        """Wait for the end of the stream; the frames that end it. The turn is committed first, so
-        that a client that has seen them can always go on."""
+        """Wait for the end of the stream; the frames that end it. The turn is committed or given up
+        first, so that a client that has seen them can always go on."""
         terminal = await self._relay.pour()
         if isinstance(terminal, Failure):
             self._call.exchange.outcome = terminal.code
+            await self._break_off()
             return encoder.encode(terminal)
         try:
             reply = await self._commit(self._relay.reply.folded())
@@ -97,16 +101,23 @@ class OpenTurn:
         await self._dialogue.commit(reply, self._target, self._ask.model)
         return reply
 
-    async def end(self, *, keep_partial: bool) -> None:
-        """Give the upstream's connection back, note what it did, and keep what there is of a turn
-        that broke off, if that is wanted."""
+    async def end(self) -> None:
+        """Give the upstream's connection back, note what it did, and have the conversation go on
+        from what there is."""
         self._relay.close()
         self._record()
+        await self._break_off()
+
+    async def _break_off(self) -> None:
+        """Keep what there is of a turn that was not kept, if that is wanted, and let go of the
+        conversation."""
         reply = self._relay.reply.folded()
-        if keep_partial and not self._kept and reply.parts and not self._dialogue.replaces:
+        if self._keep_partial and not self._kept and reply.parts and not self._dialogue.replaces:
             reply.finish = None
+            self._kept = True
             with suppress(GatewayError):  # the store's failure is noted where it happened
                 await self._dialogue.commit(reply, self._target, self._ask.model)
+        await self._dialogue.abandon()
 
     def _record(self) -> None:
         exchange, relay = self._call.exchange, self._relay

@@ -34,6 +34,7 @@ from gateway.wire import json
 # Printable ASCII but what ends a path or a query: percent signs are the client's own.
 _IN_PATH = "/%!$&'()*+,;=:@-._~"
 _IN_QUERY = _IN_PATH + "?"
+_ENCODED_TWICE = "%25"  # no id has a percent sign
 
 _FINISH_REASONS: dict[Json, FinishReason] = {reason.value: reason for reason in FinishReason}
 
@@ -69,8 +70,9 @@ def passage(target: Target, method: str, tail: str, body: bytes) -> UpstreamRequ
     """A client's own request, with this target's agent in the place of the one it named. Raises
     `GatewayError(PATH_NOT_FOUND)` for a path that leads out of the agent."""
     path, mark, query = tail.removeprefix("/").partition("?")
-    # Servers differ in whether they decode a path before they look for its dots.
-    if _is_dotted(unquote(path)):
+    # Servers differ in whether they decode a path before they look for its dots, and those behind
+    # a proxy may decode it once more.
+    if _ENCODED_TWICE in path or _is_dotted(unquote(path)):
         raise GatewayError(ErrorCode.PATH_NOT_FOUND, "no such path")
     tail = quote(path, safe=_IN_PATH, errors="replace") + mark
     tail += quote(query, safe=_IN_QUERY, errors="replace")
@@ -92,7 +94,9 @@ def _agent(target: Target) -> str:
 
 def _is_dotted(path: str) -> bool:
     """Whether a server may take it for a way up."""
-    return not {".", ".."}.isdisjoint(path.replace("\\", "/").split("/"))
+    segments = path.replace("\\", "/").split("/")
+    # Servlets look at a segment without what follows its semicolon.
+    return any(segment.partition(";")[0] in (".", "..") for segment in segments)
 
 
 class Parts:

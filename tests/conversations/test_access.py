@@ -71,3 +71,23 @@ async def test_a_turn_that_could_not_begin_holds_nothing(operation: str, leaves:
 
     assert await inner.claim(known.conversation.id)
     assert await inner.claim(KEY.name)
+
+
+async def test_who_leaves_while_claims_are_given_back_leaves_none() -> None:
+    """Each of them is given back, however slow the first is."""
+    inner = MemoryStore(1 << 20)
+    access = Access(faulty := FaultyStore(inner))
+    claims = [7, 8, 9]
+    for name in claims:
+        await inner.claim(name)
+    faulty.working.clear()
+    releasing = asyncio.ensure_future(access.release(claims))
+    await faulty.tried.get()
+    releasing.cancel()
+    faulty.working.set()
+    await asyncio.wait([releasing])
+
+    assert releasing.cancelled()
+    assert claims == []
+    assert await inner.claim(7)
+    assert await inner.claim(8)

@@ -131,7 +131,27 @@ async def test_after_a_while_it_is_tried_again(guarded: Guarded) -> None:
     guarded.now += 1.0
 
     assert await guarded.works(REQUESTS["load"]) == ["load"]
+    assert await guarded.works(REQUESTS["claim"]) == ["check", "claim"]
     assert await guarded.works(REQUESTS["claim"]) == ["claim"]
+
+
+async def test_what_can_be_read_need_not_be_writable(guarded: Guarded) -> None:
+    """A full disk, a file that another program holds: turns are refused, whatever else works, until
+    a write does; reads are served."""
+    down(guarded)
+    await guarded.fails(REQUESTS["mark"])
+    guarded.inner.failing = "check"
+    guarded.now += 1.0
+    assert await guarded.works(REQUESTS["load"]) == ["load"]
+    await guarded.store.release(7)
+    assert await guarded.works(REQUESTS["listed"]) == ["release", "listed"]
+    assert await guarded.fails(REQUESTS["claim"]) == ["check"]
+    assert await guarded.fails(REQUESTS["claim"]) == []
+    guarded.inner.fault = None
+    guarded.now += 1.0
+
+    assert await guarded.works(REQUESTS["claim"]) == ["check", "claim"]
+    assert await guarded.works(REQUESTS["mark"]) == ["mark"]
 
 
 async def test_one_request_tries_it_for_all(guarded: Guarded) -> None:

@@ -1,7 +1,8 @@
 """The store in memory: bounded, the least recently used going first."""
 
 import tracemalloc
-from collections.abc import Coroutine
+from collections import OrderedDict
+from collections.abc import Coroutine, Iterator
 from dataclasses import replace
 from typing import TypeVar
 
@@ -196,3 +197,35 @@ def test_keys_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     known = {key: done(store.answered("s", key, NOW)) for key in "abcde"}
     assert [key for key, found in known.items() if found] == ["a", "d", "e"]
     assert known["a"] == answered("a", fingerprint="4")
+
+
+class _NotLookedThrough(OrderedDict[int, object]):
+    """What is in it has to be asked for by its key."""
+
+    def __iter__(self) -> Iterator[int]:
+        raise AssertionError("all of them are looked at")
+
+    values = keys = items = __iter__  # type: ignore[assignment]
+
+
+def test_a_page_is_found_without_a_look_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list of a hundred thousand conversations would keep everybody waiting for each page."""
+    store = filled(1 << 20, *(new(number, updated=NOW + number) for number in range(1, 8)))
+    monkeypatch.setattr(store, "_kept", _NotLookedThrough(vars(store)["_kept"]))
+    first = done(store.listed(ACME, None, None, 3))
+    then = done(store.listed(ACME, None, (NOW + 5, 5), 3))
+
+    assert [each.id for each in first.conversations] == [7, 6, 5]
+    assert [each.id for each in then.conversations] == [4, 3, 2]
+    assert first.total == then.total == 7
+
+
+def test_nothing_is_left_of_what_is_gone() -> None:
+    """Also not of its place and its user."""
+    store = filled(SIZE * 2, *(new(number, user_id=f"u{number}") for number in range(1, 50)))
+    done(store.mark(49, 1, Feedback.POSITIVE))
+    assert there(store, *range(1, 50)) != []
+    done(store.prune(NOW * 2, None, NOW))
+
+    assert not vars(store)["_lists"]
+    assert done(store.figures()).size == 0

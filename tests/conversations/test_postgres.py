@@ -360,6 +360,35 @@ async def test_text_that_postgres_cannot_hold_fails_nobody(connect: Connect) -> 
     assert not (await store.listed(ACME, None, (-far, -far), 10)).conversations
 
 
+async def test_a_reader_that_leaves_costs_no_connection(connect: Connect, database: str) -> None:
+    """New ones are slow to make: the one that it read by serves the next."""
+    store = await connect()
+    await store.save(new(1), ())
+    opened = await _connected(database)
+    async with locked(database, "conversations"):
+        reading = asyncio.ensure_future(store.load(ACME, 1, EVERYTHING))
+        await waits(database)
+        reading.cancel()
+        await asyncio.wait([reading])
+        assert reading.cancelled()
+
+    assert await store.load(ACME, 1, EVERYTHING) is not None
+    assert await _connected(database) & opened == opened
+
+
+async def _connected(url: str) -> set[int]:
+    """The server's names for the connections to it, but for this one."""
+    watcher = await asyncpg.connect(url)
+    try:
+        rows = await watcher.fetch(
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+            " AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+        )
+    finally:
+        await watcher.close()
+    return {row["pid"] for row in rows}
+
+
 # Pruning
 
 

@@ -10,7 +10,7 @@ from gateway.conversations.repeats import Asked
 from gateway.conversations.store import Change
 from gateway.core.conversation import Owner, Place, message_name
 from gateway.core.errors import ErrorCode, GatewayError
-from gateway.core.events import TextDelta, ToolCall
+from gateway.core.events import TextDelta, ToolCall, ToolOutput
 from gateway.core.turn import ChatRequest
 from tests.conversations.desk import ANYBODY, REPEAT_TTL, Desk, answer, ask, code, retry
 from tests.conversations.records import ACME, NOW
@@ -87,6 +87,16 @@ async def test_an_answer_after_tool_rounds_names_its_question(desk: Desk, rounds
     repeated = await desk.repeat(ask(None, first), replace(KEY, key=f"k-{rounds - 1}"))
     assert repeated.turn == turn.turn
     assert repeated.turn.user_message_id == first.turn.user_message_id
+
+
+async def test_the_results_of_its_calls_are_no_part_of_an_answer(desk: Desk) -> None:
+    """They were handed in after it was given; those of tools that the agent ran itself are."""
+    own = ToolCall("own", "search", {}), ToolOutput("own", "found")
+    first = await desk.say(ask("1"), *own, CALL, asked=KEY)
+    await desk.give(first, CALL.call_id, {"known": True})
+
+    assert (await desk.repeat(ask("1"), KEY)).message.parts == (*own, CALL)
+    assert len((await desk.kept(first))[-1].parts) == 4
 
 
 async def test_a_key_is_for_one_request(desk: Desk) -> None:

@@ -5,7 +5,7 @@ import pytest
 from gateway.conversations.access import Scope
 from gateway.conversations.results import Pending
 from gateway.conversations.turns import Opened
-from gateway.core.conversation import Owner, Place, Role
+from gateway.core.conversation import Feedback, Owner, Place, Role
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.events import FinishReason, Json, TextDelta, ToolCall, ToolOutput
 from gateway.core.turn import ToolAnswer
@@ -59,6 +59,18 @@ async def test_a_result_is_kept_with_its_call(desk: Desk) -> None:
     after = await desk.row(turn)
     assert (after.updated, after.length) == (before.updated, before.length)
     assert after.version == before.version + 1
+
+
+async def test_feedback_meanwhile_stays(desk: Desk) -> None:
+    """It may be given while an upstream is asked to take the result."""
+    turn = await desk.say(ask(), ONE)
+    taken = await pending(desk, turn, "call_1", SHIPPED)
+    await desk.store.mark(turn.conversation.id, turn.answer, Feedback.POSITIVE)
+    await desk.results.settle(taken)
+
+    _, said = await desk.kept(turn)
+    assert said.feedback is Feedback.POSITIVE
+    assert list(said.outputs) == ["call_1"]
 
 
 async def test_upstreams_ids_outlive_a_result(desk: Desk) -> None:

@@ -1,6 +1,7 @@
 """What is special to SQLite: one file on a disk, which may be slow, full, or gone."""
 
 import asyncio
+import gc
 import os
 import resource
 import sqlite3
@@ -154,6 +155,28 @@ async def test_a_program_that_does_not_let_go_is_an_error(
     await store.check()
     await store.save(new(1), ())
     await store.close()
+
+
+async def test_a_write_that_fails_when_nobody_waits_says_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its caller has noted that it took too long; the event loop has nothing to add."""
+    monkeypatch.setattr(sqlite_schema, "BUSY_TIMEOUT", 0.02)
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, said: complaints.append(said))
+    store = SqliteStore(path)
+    await store.open()
+    with locked(path):
+        saving = asyncio.ensure_future(store.save(new(1), ()))
+        await asyncio.sleep(0)
+        saving.cancel()
+        await store.close()
+    await asyncio.wait([saving])
+    assert saving.cancelled()
+    del saving  # what it was cancelled at refers to what would complain
+    gc.collect()
+
+    assert complaints == []
 
 
 # A disk that fails

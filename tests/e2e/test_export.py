@@ -172,18 +172,18 @@ async def test_a_store_that_fails_in_the_middle(
     assert b"canary" not in gateway.log.getvalue()
 
 
-def head(version: str) -> bytes:
-    return f"GET {EXPORT} HTTP/{version}\r\nHost: t\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode()
+def head(version: str, path: str) -> bytes:
+    return f"GET {path} HTTP/{version}\r\nHost: t\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode()
 
 
 @asynccontextmanager
 async def client(
-    gateway: Running, version: str
+    gateway: Running, version: str, limit: int = 1 << 10, path: str = EXPORT
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """One that has asked, and takes little more than it reads."""
     parts = urlsplit(gateway.url)
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=1 << 10)
-    writer.write(head(version))
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=limit)
+    writer.write(head(version, path))
     try:
         yield reader, writer
     finally:
@@ -233,6 +233,38 @@ async def test_a_client_that_does_not_read(start: Start) -> None:
     await filled(gateway, 400)
     async with client(gateway, "1.1"):
         await eventually(lambda: gateway.log_lines()[-1].get("outcome") == "client_stalled")
+
+
+async def test_a_client_that_does_not_read_a_page(start: Start) -> None:
+    """It is cut as well, for a page may be as long; who reads gets it with its length."""
+    gateway = await start(echo("memory", server='write_timeout = "100ms"'))
+    conversation = conversation_of(await said(gateway, "x"))
+    for _ in range(8):
+        await said(gateway, "x" * 900_000, conversationId=conversation)
+    path = f"{CONVERSATIONS}/{conversation}/messages"
+    read = await gateway.request("GET", path)
+    assert len(json.array(read.json["data"])) == 18
+    assert read.headers["content-length"] == str(len(read.body))
+    assert {"x-request-id", "x-ratelimit-remaining"} <= read.headers.keys()
+    async with client(gateway, "1.1", path=path):
+        await eventually(lambda: gateway.log_lines()[-1].get("outcome") == "client_stalled")
+
+
+async def test_a_slow_client(start: Start) -> None:
+    """Who goes on reading gets all of it, also where that takes longer than `write_timeout`."""
+    gateway = await start(echo("memory", server='write_timeout = "300ms"'))
+    conversation = conversation_of(await said(gateway, "x"))
+    for _ in range(8):
+        await said(gateway, "x" * 900_000, conversationId=conversation)
+    async with client(gateway, "1.0", 64 << 10) as (reader, _):
+        body = await reader.readuntil(b"\r\n\r\n")
+        while piece := await reader.read(64 << 10):
+            body += piece
+            await asyncio.sleep(0.004)
+    [whole] = json.array(json.mapping(json.loads(body.partition(b"\r\n\r\n")[2]))["data"])
+
+    assert len(json.array(json.mapping(whole)["messages"])) == 18
+    assert gateway.log_lines()[-1]["outcome"] == "complete"
 
 
 async def test_others_have_their_turn(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -176,6 +176,19 @@ async def test_an_upstream_that_is_down(start: Start, hosted: Hosted) -> None:
         assert again.requests[0].json == {"toolCallId": "call_0", "output": "there"}
 
 
+@both
+async def test_an_upstream_that_fails_is_counted(
+    start: Start, upstream: ScriptedUpstream, hosted: Hosted
+) -> None:
+    """As in a turn, and it is in the log."""
+    upstream.answers(hosted.call("call_0", 1, "msg_5"), DOWN)
+    client = await serve_hosted(start, upstream, hosted)
+    await client.say("Where?")
+    assert (await client.hand_in("call_0", "there")).status == 502
+    assert await client.gateway.upstream_errors() == {"upstream_failed": 1}
+    assert client.gateway.log_lines()[-1]["upstream"] == "main"
+
+
 # From one kind of upstream to the other.
 
 

@@ -206,6 +206,23 @@ async def test_what_broke_off_is_kept(
     ]
 
 
+async def test_what_broke_off_is_kept_before_the_end_is_told(
+    start: Start, upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    """However long the disk takes: a client that has seen the error can go on from what is kept."""
+    upstream.answers(openai_text("One"), [*said("Tw"), Close], openai_text("Three"))
+    text = config(upstream.url, store='url = "sqlite:///kept.db"\nkeep_partial = true')
+    gateway = await start(text)
+    conversation = conversation_of(await gateway.chat_v2("first"))
+    async with locked(tmp_path / "kept.db"):
+        turn = asyncio.ensure_future(gateway.chat_v2("second", conversationId=conversation))
+        await asyncio.wait([turn], timeout=0.3)
+        assert not turn.done()
+    assert (await turn).frames[-1] == ("message", "[DONE]")
+    assert (await kept(gateway, conversation))[-1] == ("assistant", "Tw", False)
+    assert (await gateway.chat_v2("third", conversationId=conversation)).text == "Three"
+
+
 @BREAKS
 async def test_a_retry_that_broke_off_replaces_nothing(
     start: Start, upstream: ScriptedUpstream, store: str, left: bool
