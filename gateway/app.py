@@ -19,15 +19,19 @@ from gateway.conversations.memory import MemoryStore
 from gateway.conversations.pruner import Pruner
 from gateway.conversations.results import ToolResults
 from gateway.conversations.store import Store
+from gateway.conversations.threads import Threads
 from gateway.conversations.turns import Turns
 from gateway.core.errors import GatewayError
+from gateway.dialects.chatbase import VARIANTS
 from gateway.http.middleware import Outermost
+from gateway.http.paths import Paths
 from gateway.http.routes import build_public
 from gateway.http.server import Listener
 from gateway.limits.limiter import Limiter
 from gateway.observe.logs import Logger
 from gateway.observe.metrics import Metrics
 from gateway.proxy.client import Client
+from gateway.proxy.models import ModelRequests
 from gateway.proxy.pipeline import Pipeline
 from gateway.proxy.records import RecordRequests
 from gateway.proxy.snapshot import Snapshot
@@ -100,6 +104,7 @@ class Gateway:
                 tool_call_ttl=tool_call_ttl,
                 repeat_ttl=int(config.store.repeat_ttl * 1000),
             ),
+            threads=Threads(access, ttl=int(config.store.thread_ttl * 1000)),
             keep_partial=config.store.keep_partial,
             metrics=self.metrics,
             logger=logger,
@@ -113,8 +118,11 @@ class Gateway:
             metrics=self.metrics,
             logger=logger,
         )
-        outermost = Outermost(self.metrics, logger, lambda: self.snapshot.routes.origins)
-        public = build_public(pipeline, records, outermost, config.server.max_body)
+        models = ModelRequests(lambda: self.snapshot, self.limiter)
+        chatbase = VARIANTS[config.server.chatbase.variant]
+        paths = Paths(config.server.mounts.model_dump(), (chatbase,))
+        outermost = Outermost(paths, self.metrics, logger, lambda: self.snapshot.routes.origins)
+        public = build_public(paths, pipeline, records, models, outermost, config.server.max_body)
         self.public = Listener(public, "server", config.server.host, config.server.port)
         admin = build_admin(self.metrics, self._fault)
         self.admin = Listener(admin, "admin", config.admin.host, config.admin.port)

@@ -98,11 +98,16 @@ ONE_SOURCE = "expected exactly one of `url` and `file`"
 AGENT = ' (agent 1 "Support")'
 SALES = ' (agent 2 "Sales")'
 PASSED = 'with conversations = "passthrough"'
-NOT_PASSED = f'expected an upstream of kind "bookbag" {PASSED}: clients see its own ids'
+NOT_PASSED = (
+    f'expected an upstream of kind "bookbag" or "chatbase" {PASSED}: clients see its own ids'
+)
 SHARED = (
     f"another agent of this file leads to it as well: {PASSED} it would show the conversations of"
     " both to either"
 )
+
+CLASH = "give one of them another prefix"
+PREFIX = 'expected a path such as "/chat", without a slash at its end; or "" for none'
 
 PASSED_AGENT = ' (agent 3 "Passed")'
 PASSING: dict[str, object] = {
@@ -205,8 +210,8 @@ CASES: list[tuple[Path, object, list[str]]] = [
         ("upstreams", "llm", "kind"),
         "opnai",
         [
-            'upstreams.llm.kind: expected "openai", "bookbag", "chatbase", "echo" or "replay",'
-            ' found "opnai"'
+            'upstreams.llm.kind: expected "openai", "bookbag", "chatbase", "sonzai", "agentsgt",'
+            ' "echo" or "replay", found "opnai"'
         ],
     ),
     (
@@ -214,7 +219,7 @@ CASES: list[tuple[Path, object, list[str]]] = [
         None,
         [
             'upstreams.llm.kind: is missing, expected "openai" or "bookbag" or "chatbase" or'
-            ' "echo" or "replay"'
+            ' "sonzai" or "agentsgt" or "echo" or "replay"'
         ],
     ),
     (
@@ -389,6 +394,70 @@ CASES: list[tuple[Path, object, list[str]]] = [
             " most 64 bits"
         ],
     ),
+    # Credentials in a header of their own.
+    (
+        ("upstreams", "llm", "credential_header"),
+        "api key",
+        [
+            "upstreams.llm.credential_header: expected a header's name: letters, digits and"
+            ' hyphens, found "api key"'
+        ],
+    ),
+    (
+        ("upstreams", "llm", "credential_header"),
+        "Host",
+        [
+            "upstreams.llm.credential_header: expected no header that the gateway sets itself or"
+            ' that is of one connection, found "Host"'
+        ],
+    ),
+    (
+        ("upstreams", "bookbag", "credential_header"),
+        "api-key",
+        [
+            "upstreams.bookbag.credential_header: has no meaning without `credential`, which is"
+            " sent in it"
+        ],
+    ),
+    (
+        ("upstreams", "echo"),
+        {"kind": "echo", "credential": {"env": "A"}, "credential_header": "api-key"},
+        [
+            f'upstreams.echo.{name}: has no meaning for kind "echo", only for openai, bookbag,'
+            " chatbase, sonzai, agentsgt: leave it out"
+            for name in ("credential", "credential_header")
+        ],
+    ),
+    # Where the families' paths begin.
+    *(
+        (
+            ("server", "mounts"),
+            {"sonzai": prefix},
+            [f'server.mounts.sonzai: {PREFIX}, found "{prefix}"'],
+        )
+        for prefix in ("/", "chat", "/chat/", "/a//b", "/a b", "/{agent}", "/..", "/a/../b")
+    ),
+    (
+        ("server", "mounts"),
+        {"bookbg": "/bb"},
+        ["server.mounts.bookbg: unknown key; did you mean bookbag?"],
+    ),
+    (
+        ("server", "mounts"),
+        {"chatbase": ""},
+        [
+            "server.mounts.chatbase: bookbag and chatbase would both answer at"
+            f' /api/v2/agents/{{agent}}/chat: {CLASH}, found ""'
+        ],
+    ),
+    (
+        ("server", "mounts"),
+        {"bookbag": "/chatbase"},
+        [
+            "server.mounts.bookbag: bookbag and chatbase would both answer at"
+            f' /chatbase/api/v2/agents/{{agent}}/chat: {CLASH}, found "/chatbase"'
+        ],
+    ),
     # Addresses.
     (("upstreams", "llm", "base_url"), "llm:8000", [f"upstreams.llm.base_url: expected {ADDRESS}"]),
     (
@@ -539,7 +608,7 @@ CASES: list[tuple[Path, object, list[str]]] = [
         "https://a.example",
         [
             'upstreams.echo.base_url: has no meaning for kind "echo", only for openai, bookbag,'
-            " chatbase: leave it out"
+            " chatbase, sonzai, agentsgt: leave it out"
         ],
     ),
     (
@@ -575,7 +644,7 @@ CASES: list[tuple[Path, object, list[str]]] = [
         7,
         [
             f'agents[0].targets[0].agent{AGENT}: has no meaning for kind "openai", only for'
-            " bookbag, chatbase: leave it out"
+            " bookbag, chatbase, sonzai, agentsgt: leave it out"
         ],
     ),
     (

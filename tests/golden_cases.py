@@ -1,7 +1,8 @@
 """The golden transcripts: what upstreams send, and what it must become.
 
-`golden/<kind>/<case>.sse` (or `.json`) is what the upstream sends; beside it are the events that it
-means, `<case>.events.json`, and what a client of each dialect receives, `<case>.<dialect>.sse`.
+`golden/<kind>/<case>.sse` (or `.json`, or `.txt` for text without frames) is what the upstream
+sends; beside it are the events that it means, `<case>.events.json`, and what a client of each
+dialect receives, `<case>.<dialect>.sse`.
 """
 
 import json
@@ -11,8 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from gateway.core.codec import Decoder, Target, Transcript
-from gateway.core.events import Event
-from gateway.core.turn import Turn
+from gateway.core.events import Event, TextDelta
+from gateway.core.turn import ChatRequest, Turn
 from gateway.dialects import DIALECTS
 from gateway.upstreams import UPSTREAMS
 
@@ -24,6 +25,7 @@ TURN = Turn(
     message_id="msg_2",
     user_id="user_8821",
 )
+ASK = ChatRequest(agent="1", message="hi", stream=True)
 
 _TARGET = Target(upstream="golden", transcript=Transcript("openai", ()))
 _TARGETS = {"openai/no-blank-lines": replace(_TARGET, blank_lines=False)}
@@ -48,6 +50,11 @@ class Case:
         return self.path.suffix == ".sse"
 
     @property
+    def framed(self) -> bool:
+        """Whether it says itself where an event ends, and not the network."""
+        return self.path.suffix != ".txt"
+
+    @property
     def data(self) -> bytes:
         return self.path.read_bytes()
 
@@ -56,7 +63,8 @@ class Case:
 
     def decoded(self, chunks: Iterable[bytes]) -> list[Event]:
         """The events of the transcript, however it is cut."""
-        return decoded(self.decoder(), chunks)
+        events = decoded(self.decoder(), chunks)
+        return events if self.framed else joined(events)
 
     def beside(self, suffix: str) -> Path:
         """The file of what it must become."""
@@ -65,7 +73,7 @@ class Case:
 
 def cases() -> list[Case]:
     """Every transcript. What it becomes has a dot in its name, and is none."""
-    found = (path for path in GOLDEN.glob("*/*") if path.suffix in (".sse", ".json"))
+    found = (path for path in GOLDEN.glob("*/*") if path.suffix in (".sse", ".json", ".txt"))
     return sorted((Case(path) for path in found if "." not in path.stem), key=lambda c: c.name)
 
 
@@ -77,9 +85,20 @@ def decoded(decoder: Decoder, chunks: Iterable[bytes]) -> list[Event]:
     return events + decoder.eof()
 
 
+def joined(events: Iterable[Event]) -> list[Event]:
+    """With texts that follow each other as one."""
+    whole: list[Event] = []
+    for event in events:
+        if whole and type(event) is type(last := whole[-1]) is TextDelta:
+            whole[-1] = TextDelta(last.text + event.text)
+        else:
+            whole.append(event)
+    return whole
+
+
 def encoded(dialect: str, events: Iterable[Event]) -> bytes:
     """What a client of the dialect receives."""
-    encoder = DIALECTS[dialect].encoder(TURN)
+    encoder = DIALECTS[dialect].encoder(TURN, ASK)
     return b"".join(encoder.encode(event) for event in events)
 
 

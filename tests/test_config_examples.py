@@ -17,11 +17,13 @@ EXAMPLES = sorted((ROOT / "config").glob("*.toml"))
 
 # By whom each file says that its secrets come from the environment.
 ENVIRON = {
+    "AGENTSGT_API_KEY": "pk_a:sk_b",
     "BOOKBAG_API_KEY": "a",
     "GLOBEX_OPENAI_API_KEY": "b",
     "OC_GATEWAY_DB_PASSWORD": "f",
     "OPENAI_API_KEY": "c",
     "SHARED_SIGNING_SECRET": "d" * 32,
+    "SONZAI_API_KEY": "sk_g",
     "SUPPORT_IDENTITY_SECRET": "e",
 }
 
@@ -45,7 +47,10 @@ def test_what_the_demo_has_switched_off() -> None:
     text = _SWITCHED_OFF.sub("", DEMO.read_text("utf-8"))
     config = parse(tomllib.loads(text), DEMO)
 
-    assert set(config.upstreams) == {"echo", "openai", "bookbag", "chatbase", "recorded"}
+    assert set(config.upstreams) == {
+        *("echo", "openai", "bookbag", "chatbase", "sonzai", "agentsgt", "azure", "recorded")
+    }
+    assert config.server.mounts.bookbag == "/bookbag"
     assert [agent.conversations for agent in config.agents] == ["stored", "stored", "passthrough"]
     assert len(config.agents[1].targets) == 4
     assert config.agents[1].tools[0].name == "order_status"
@@ -55,8 +60,10 @@ def test_what_the_demo_has_switched_off() -> None:
 def test_there_are_examples() -> None:
     """One file for each kind of deployment."""
     assert [path.stem for path in EXAMPLES] == [
+        "in-front-of-agentsgt",
         "in-front-of-bookbag",
         "in-front-of-chatbase",
+        "in-front-of-sonzai",
         "openai-compatible",
         "several-gateways",
         "several-workspaces",

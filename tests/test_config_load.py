@@ -80,8 +80,8 @@ def test_all_at_once() -> None:
         (("agents", 0, "id"), "1"),
         (("upstreams", "echo", "file"), "a"),
     ) == [
-        'upstreams.llm.kind: expected "openai", "bookbag", "chatbase", "echo" or "replay",'
-        ' found "opnai"',
+        'upstreams.llm.kind: expected "openai", "bookbag", "chatbase", "sonzai", "agentsgt",'
+        ' "echo" or "replay", found "opnai"',
         'upstreams.echo.file: has no meaning for kind "echo", only for replay: leave it out',
         'agents[0].id (agent "Support"): expected a whole number, found "1"',
         'agents[0].targets[0].upstream (agent "Support"): expected an upstream of this file:'

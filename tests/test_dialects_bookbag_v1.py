@@ -30,6 +30,7 @@ from gateway.wire import json
 from gateway.wire.sse import Parser
 
 TURN = Turn(conversation_id="456", user_message_id="msg_788", message_id="msg_789", user_id="u")
+ASK = ChatRequest(agent="1", message="hi", stream=True)
 
 DONE = {"conversationId": 456, "messageId": "msg_789", "finishReason": "stop"}
 
@@ -83,7 +84,7 @@ ERRORS: dict[tuple[int, str], set[ErrorCode]] = {
 
 def encoded(*events: Event) -> list[tuple[str, Json]]:
     """The frames of a turn, as a client reads them."""
-    encoder = BOOKBAG_V1.encoder(TURN)
+    encoder = BOOKBAG_V1.encoder(TURN, ASK)
     found = Parser().feed(b"".join(encoder.encode(event) for event in events))
     return [(name, json.loads(data)) for name, data in found]
 
@@ -99,7 +100,7 @@ def error(refused: GatewayError) -> tuple[int, Json]:
 
 def test_the_least_request() -> None:
     """An agent and a message; v1 always streams."""
-    assert BOOKBAG_V1.decode({"agentId": 123, "message": "hi"}, None) == ChatRequest(
+    assert BOOKBAG_V1.decode({"agentId": 123, "message": "hi"}, None, {}) == ChatRequest(
         agent="123", message="hi", stream=True
     )
 
@@ -117,7 +118,7 @@ def test_a_whole_request() -> None:
         "stream": False,
     }
 
-    assert BOOKBAG_V1.decode(body, None) == ChatRequest(
+    assert BOOKBAG_V1.decode(body, None, {}) == ChatRequest(
         agent="123",
         message="hi",
         stream=True,
@@ -134,10 +135,10 @@ def test_a_whole_request() -> None:
 def test_lengths(field: str, longest: int) -> None:
     """The longest passes, one character more does not."""
     body: dict[str, Json] = {"agentId": 1, "message": "hi", field: "x" * longest}
-    BOOKBAG_V1.decode(body, None)
+    BOOKBAG_V1.decode(body, None, {})
 
     with pytest.raises(GatewayError) as caught:
-        BOOKBAG_V1.decode({**body, field: "x" * (longest + 1)}, None)
+        BOOKBAG_V1.decode({**body, field: "x" * (longest + 1)}, None, {})
     assert set(caught.value.details or {}) == {field}
 
 
@@ -153,7 +154,7 @@ def test_every_complaint_at_once() -> None:
     }
 
     with pytest.raises(GatewayError) as caught:
-        BOOKBAG_V1.decode(wrong, None)
+        BOOKBAG_V1.decode(wrong, None, {})
 
     assert caught.value.code is ErrorCode.INVALID_BODY
     assert isinstance(wrong, dict)
@@ -165,7 +166,7 @@ def test_every_complaint_at_once() -> None:
 
 def test_text_is_token_frames() -> None:
     """One per event, byte for byte."""
-    encoder = BOOKBAG_V1.encoder(TURN)
+    encoder = BOOKBAG_V1.encoder(TURN, ASK)
 
     assert (
         encoder.encode(TextDelta('a "b"\n')) == b'event: token\ndata: {"text":"a \\"b\\"\\n"}\n\n'
@@ -180,7 +181,7 @@ def test_line_ends_are_escaped(character: str) -> None:
         Citations([Citation(title=character)]),
         Failure(ErrorCode.INTERNAL, character),
     ):
-        frame = BOOKBAG_V1.encoder(TURN).encode(event)
+        frame = BOOKBAG_V1.encoder(TURN, ASK).encode(event)
         assert character.encode() not in frame
         assert len(frame.decode().splitlines()) == 3
 
@@ -271,7 +272,7 @@ def test_a_failure_is_an_error_frame() -> None:
 def test_what_v1_cannot_say_is_counted() -> None:
     """By type; what says nothing that is lost is not."""
     call = ToolCall("c", "f", {})
-    encoder = BOOKBAG_V1.encoder(TURN)
+    encoder = BOOKBAG_V1.encoder(TURN, ASK)
     silent: list[Event] = [StepStart(), StepFinish(), ToolCallStart("c", "f")]
     silent += [ToolCallDelta("c", "{"), Metadata(), TextDelta("a")]
     lost: list[Event] = [ReasoningDelta("r"), call, call, ToolOutput("c", 1)]

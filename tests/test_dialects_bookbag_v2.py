@@ -32,6 +32,7 @@ from gateway.wire.sse import Parser
 TURN = Turn(
     conversation_id="456", user_message_id="msg_788", message_id="msg_789", user_id="user_8821"
 )
+ASK = ChatRequest(agent="1", message="hi", stream=True)
 NOBODY = Turn(conversation_id="456", user_message_id="msg_788", message_id="msg_789")
 
 IDS = {"userMessageId": "msg_788", "conversationId": "456", "messageId": "msg_789"}
@@ -85,7 +86,7 @@ ERRORS: dict[tuple[int, str], set[ErrorCode]] = {
 
 def encoded(*events: Event, turn: Turn = TURN) -> list[Json]:
     """The frames of a turn; v2's have no names. `[DONE]` is the text it is."""
-    encoder = BOOKBAG_V2.encoder(turn)
+    encoder = BOOKBAG_V2.encoder(turn, ASK)
     found = Parser().feed(b"".join(encoder.encode(event) for event in events))
     assert {name for name, _ in found} <= {"message"}
     return ["[DONE]" if data == b"[DONE]" else json.loads(data) for _, data in found]
@@ -93,7 +94,7 @@ def encoded(*events: Event, turn: Turn = TURN) -> list[Json]:
 
 def written(reply: Reply, turn: Turn = TURN) -> bytes:
     assert BOOKBAG_V2.reply is not None
-    return BOOKBAG_V2.reply(turn, reply)
+    return BOOKBAG_V2.reply(turn, ASK, reply)
 
 
 def replied(*events: Event, turn: Turn = TURN) -> Json:
@@ -118,7 +119,7 @@ def finished(**further: Json) -> dict[str, Json]:
 
 def test_the_least_request() -> None:
     """A message; it streams unless told not to. The agent is the path's."""
-    assert BOOKBAG_V2.decode({"message": "hi"}, "123") == ChatRequest(
+    assert BOOKBAG_V2.decode({"message": "hi"}, "123", {}) == ChatRequest(
         agent="123", message="hi", stream=True
     )
 
@@ -135,7 +136,7 @@ def test_a_whole_request() -> None:
         "agentId": 9,
     }
 
-    assert BOOKBAG_V2.decode(body, "123") == ChatRequest(
+    assert BOOKBAG_V2.decode(body, "123", {}) == ChatRequest(
         agent="123",
         message="hi",
         stream=False,
@@ -146,31 +147,31 @@ def test_a_whole_request() -> None:
 
 def test_a_message_may_be_long() -> None:
     """The page gives it no length; the size of a body is bounded elsewhere."""
-    assert BOOKBAG_V2.decode({"message": "x" * 100_000}, "1").message == "x" * 100_000
+    assert BOOKBAG_V2.decode({"message": "x" * 100_000}, "1", {}).message == "x" * 100_000
 
 
 @pytest.mark.parametrize("body", [{}, {"message": None}])
 def test_a_conversation_goes_on_without_a_message(body: dict[str, Json]) -> None:
     """After its tools' results; a new one needs a message."""
-    assert BOOKBAG_V2.decode({**body, "conversationId": 456}, "1") == ChatRequest(
+    assert BOOKBAG_V2.decode({**body, "conversationId": 456}, "1", {}) == ChatRequest(
         agent="1", message=None, stream=True, conversation_id="456"
     )
     with pytest.raises(GatewayError, match="message is required"):
-        BOOKBAG_V2.decode({**body, "conversationId": None}, "1")
+        BOOKBAG_V2.decode({**body, "conversationId": None}, "1", {})
 
 
 @pytest.mark.parametrize("message", ["", "  ", 5, False])
 def test_a_message_that_says_nothing_is_none_to_go_on_with(message: Json) -> None:
     """A client that means to go on leaves it out."""
     with pytest.raises(GatewayError, match="message is required"):
-        BOOKBAG_V2.decode({"message": message, "conversationId": 456}, "1")
+        BOOKBAG_V2.decode({"message": message, "conversationId": 456}, "1", {})
 
 
 def test_its_own_conversation_id_comes_back() -> None:
     """A client may send the string that `finish` gave it."""
-    assert BOOKBAG_V2.decode({"message": "a", "conversationId": "456"}, "1").conversation_id == (
-        "456"
-    )
+    assert BOOKBAG_V2.decode(
+        {"message": "a", "conversationId": "456"}, "1", {}
+    ).conversation_id == ("456")
 
 
 def test_every_complaint_at_once() -> None:
@@ -183,7 +184,7 @@ def test_every_complaint_at_once() -> None:
     }
 
     with pytest.raises(GatewayError) as caught:
-        BOOKBAG_V2.decode(wrong, "1")
+        BOOKBAG_V2.decode(wrong, "1", {})
 
     assert caught.value.code is ErrorCode.INVALID_BODY
     assert set(caught.value.details or {}) == set(wrong)
@@ -194,7 +195,7 @@ def test_every_complaint_at_once() -> None:
 
 def test_text_is_bare_data() -> None:
     """One frame per event, byte for byte; the field is `text`."""
-    encoder = BOOKBAG_V2.encoder(TURN)
+    encoder = BOOKBAG_V2.encoder(TURN, ASK)
 
     assert encoder.encode(TextDelta('a "b"')) == (
         b'data: {"type":"text-delta","text":"a \\"b\\""}\n\n'
@@ -209,7 +210,7 @@ def test_line_ends_are_escaped(character: str) -> None:
         ToolCall("c", "f", {character: character}),
         Citations([Citation(title=character)]),
     ):
-        frame = BOOKBAG_V2.encoder(TURN).encode(event)
+        frame = BOOKBAG_V2.encoder(TURN, ASK).encode(event)
         assert character.encode() not in frame
         assert len(frame.decode().splitlines()) == 2
     assert character.encode() not in written(Reply(parts=[TextDelta(character)]))
@@ -312,7 +313,7 @@ def test_a_failure_is_an_error_and_done() -> None:
 
 def test_what_v2_cannot_say_is_counted() -> None:
     """By type; what says nothing that is lost is not."""
-    encoder = BOOKBAG_V2.encoder(TURN)
+    encoder = BOOKBAG_V2.encoder(TURN, ASK)
     silent: list[Event] = [StepStart(), StepFinish(), ToolCallStart("c", "f")]
     silent += [ToolCallDelta("c", "{"), Metadata()]
     lost: list[Event] = [ReasoningDelta("r"), ReasoningDelta("r"), ToolOutput("c", 1)]

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gateway.core.events import (
@@ -82,8 +82,11 @@ def test_broken_off_anywhere(case: Case, draw: st.DataObject) -> None:
     """A body that ends early says no more than the whole, and what failed never looks complete."""
     data = case.data
     whole = case.decoded([data])
+    end = draw.draw(st.integers(0, len(data)))
+    # What breaks off within the words that tell AgentsGT's forms apart may be a text of its own.
+    assume(case.kind != "agentsgt" or not case.framed or not 0 < end < 16)
 
-    events = case.decoded([data[: draw.draw(st.integers(0, len(data)))]])
+    events = case.decoded([data[:end]])
 
     assert_well_formed(events)
     assert said(events) == said(whole)[: len(said(events))]
@@ -151,7 +154,7 @@ def test_v1_frames_are_named_and_end_once(case: Case) -> None:
     assert set(names) <= {"token", "citations", "done", "error"}
 
 
-@pytest.mark.parametrize("kind", ["openai", "bookbag-v1", "bookbag-v2", "chatbase"])
+@pytest.mark.parametrize("kind", ["openai", "bookbag-v1", "bookbag-v2", "chatbase", "agentsgt"])
 @pytest.mark.parametrize("size", [150_000, 1_000_000])
 def test_huge_event(kind: str, size: int) -> None:
     """An event of nearly a megabyte is an event like any other, in one piece or in many."""
@@ -160,6 +163,7 @@ def test_huge_event(kind: str, size: int) -> None:
         "bookbag-v1": '{"type":"token","text":"%s"}\n\ndata: {"type":"done"}\n\n',
         "bookbag-v2": '{"type":"text-delta","text":"%s"}\n\ndata: {"type":"finish"}\n\n',
         "chatbase": '{"type":"text-delta","delta":"%s"}\n\ndata: {"type":"finish"}\n\n',
+        "agentsgt": '{"type":"text-delta","delta":"%s"}\n\ndata: {"type":"finish"}\n\n',
     }
     text = "注🚀" * (size // 7)
     data = ("data: " + frames[kind] % text).encode()

@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from aiohttp import web
 
+from gateway.config.model import Mounts
 from gateway.http.connection import OUTERMOST
 from gateway.http.middleware import Outermost
+from gateway.http.paths import Paths
 from gateway.http.server import Listener
 from gateway.observe.logs import build_logger
 from gateway.observe.metrics import Metrics
@@ -19,6 +21,12 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: canary\r\n\r\n"
 OK = b"HTTP/1.1 200 OK"
 
 Connect = Callable[[web.Application], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
+
+
+def outermost(log: io.BytesIO) -> Outermost:
+    """The middleware, writing its log there."""
+    paths = Paths(Mounts().model_dump())
+    return Outermost(paths, Metrics(), build_logger("info", log), lambda: ())
 
 
 @pytest.fixture
@@ -168,7 +176,7 @@ async def test_bug_past_the_middleware(connect: Connect, caplog: pytest.LogCaptu
     """A 500 in the path's words; the log says where it was raised, and not what it said."""
     log = io.BytesIO()
     app = serving(broken)
-    app[OUTERMOST] = Outermost(Metrics(), build_logger("info", log), lambda: ())
+    app[OUTERMOST] = outermost(log)
     reader, writer = await connect(app)
     writer.write(REQUEST)
     head = await answer(reader)
@@ -194,7 +202,7 @@ async def test_bug_after_the_head(connect: Connect, caplog: pytest.LogCaptureFix
 
     log = io.BytesIO()
     app = serving(handler)
-    app[OUTERMOST] = Outermost(Metrics(), build_logger("info", log), lambda: ())
+    app[OUTERMOST] = outermost(log)
     reader, writer = await connect(app)
     writer.write(REQUEST)
     async with asyncio.timeout(5):

@@ -4,7 +4,7 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 
 from gateway.config.routes import Origins
-from gateway.http.cors import cors_headers, is_preflight
+from gateway.http.cors import cors_headers, is_preflight, preflight
 
 SITE = "https://a.example"
 
@@ -44,3 +44,9 @@ def test_origin(origin: str | None, allowed: set[str], admitted: bool) -> None:
 def test_preflight(method: str, headers: dict[str, str], expected: bool) -> None:
     """Fetch standard: OPTIONS with both headers. Any other OPTIONS is a method like others."""
     assert is_preflight(make_mocked_request(method, "/api/v1/chat", headers)) is expected
+
+
+def test_what_a_preflight_allows() -> None:
+    """The headers that clients of some dialect send beside the body's own."""
+    allowed = preflight("POST").headers["Access-Control-Allow-Headers"].split(", ")
+    assert {"Authorization", "Content-Type", "X-Agent-Identifier"} <= set(allowed)

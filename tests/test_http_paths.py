@@ -2,8 +2,11 @@
 
 import pytest
 
-from gateway.http.paths import CHAT_PATHS, RECORD_PATHS, RECORD_ROOTS, dialect_of
+from gateway.config.model import Mounts
+from gateway.http.paths import RECORDS, Paths
 from gateway.observe.exchange import Operation
+
+PATHS = Paths(Mounts().model_dump())
 
 
 @pytest.mark.parametrize(
@@ -22,31 +25,38 @@ from gateway.observe.exchange import Operation
 )
 def test_dialect_of(path: str, name: str) -> None:
     """v1 under its prefix, v2 for everything else, also for what is no path."""
-    assert dialect_of(path).name == name
+    assert PATHS.dialect_of(path).name == name
 
 
 def test_chats_answer_in_their_own_words() -> None:
     """An error at a chat's path is in the dialect of that chat."""
-    for path, dialect in CHAT_PATHS.items():
-        assert dialect_of(path) is dialect
+    for path, dialect in PATHS.chats.items():
+        assert PATHS.dialect_of(path) is dialect
 
 
 def test_records_answer_in_their_own_words() -> None:
     """An error of theirs is in the dialect that has words for conversations."""
-    for root, dialect in RECORD_ROOTS.items():
+    for root, dialect in PATHS.roots.items():
         assert dialect.records is not None
-        for _, path, _ in RECORD_PATHS:
-            assert dialect_of(root + path) is dialect
+        for _, path, _ in RECORDS:
+            assert PATHS.dialect_of(root + path) is dialect
 
 
 def test_every_operation_has_its_path() -> None:
-    """One each; chats have their own table."""
-    assert sorted(operation for _, _, operation in RECORD_PATHS) == sorted(
-        set(Operation) - {Operation.CHAT}
+    """One each; chats have their own table, and models are no conversations."""
+    assert sorted(operation for _, _, operation in RECORDS) == sorted(
+        set(Operation) - {Operation.CHAT, Operation.MODELS}
     )
+
+
+def test_models_answer_in_their_own_words() -> None:
+    """An error of theirs is an OpenAI client's."""
+    assert PATHS.models == "/v1/models"
+    assert PATHS.dialect_of(PATHS.models).name == "openai"
+    assert PATHS.dialect_of(PATHS.models + "/1").name == "openai"
 
 
 def test_no_id_is_taken_for_a_word() -> None:
     """The first path that fits answers: "export" is no conversation."""
-    paths = [path for _, path, _ in RECORD_PATHS]
+    paths = [path for _, path, _ in RECORDS]
     assert paths.index("/conversations/export") < paths.index("/conversations/{conversation}")

@@ -30,6 +30,9 @@ class Words:
     def eof(self) -> list[Event]:
         return self._end
 
+    def lost(self) -> list[Event]:
+        return self.eof()
+
 
 class Client:
     """A client that falls behind at the words it is told."""

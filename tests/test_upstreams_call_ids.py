@@ -36,6 +36,9 @@ class Script:
     def eof(self) -> list[Event]:
         return self.feed(b" " * len(self._events))
 
+    def lost(self) -> list[Event]:
+        return self.eof()
+
 
 def named(events: Iterable[Event], *taken: str) -> list[Event]:
     decoder = distinct(Script(events), set(taken))

@@ -45,10 +45,11 @@ def test_statuses(status: int, code: ErrorCode) -> None:
 
 
 def test_every_remote_kind_reads_refusals_alike() -> None:
-    """One mapping serves all kinds that are reached over the network."""
+    """One mapping serves all kinds that are reached over the network, but for the one whose error
+    objects have other fields."""
     remote = [kind for kind in UPSTREAMS.values() if kind.request is not None]
 
-    assert [kind.error for kind in remote] == [refusal] * 4
+    assert {kind.name for kind in remote if kind.error is not refusal} == {"sonzai"}
 
 
 @pytest.mark.parametrize(

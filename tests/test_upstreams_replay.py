@@ -15,6 +15,7 @@ from tests.golden_cases import GOLDEN, decoded
 EXAMPLES = Path(__file__).parent.parent / "config" / "transcripts"
 
 REPLAY = UPSTREAMS["replay"]
+KINDS = "openai, bookbag-v1, bookbag-v2, chatbase, sonzai, agentsgt"
 
 
 def played(recorded: Transcript, *, stream: bool = True) -> list[bytes | Pause]:
@@ -80,11 +81,11 @@ def test_the_example_is_the_golden_transcript() -> None:
         ('{"after": 0, "data": ""}', "line 1: must be a JSON object of kind"),
         (
             '\n{"kind": "echo"}',
-            "line 2: kind must be one of openai, bookbag-v1, bookbag-v2, chatbase, not 'echo'",
+            f"line 2: kind must be one of {KINDS}, not 'echo'",
         ),
         (
             '{"kind": ["openai"]}',
-            "line 1: kind must be one of openai, bookbag-v1, bookbag-v2, chatbase, not ['openai']",
+            f"line 1: kind must be one of {KINDS}, not ['openai']",
         ),
         ('{"kind": "openai"}\n[]', "line 2: must be a JSON object of after and data"),
         ('{"kind": "openai"}\n{"data": ""}', "line 2: must be a JSON object of after and data"),

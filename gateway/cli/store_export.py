@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from gateway.conversations.store import Found, Span, Store, walk
+from gateway.conversations.threads import is_thread
 from gateway.core.conversation import (
     MAX_ID,
     Conversation,
@@ -46,7 +47,8 @@ class Chosen:
         """Whether it may be one of them, for all that can be told without its messages."""
         place = conversation.place
         return (
-            (not self.agents or place.agent in self.agents)
+            not is_thread(place)
+            and (not self.agents or place.agent in self.agents)
             and self.workspace in (None, place.owner.workspace)
             and self.user in (None, conversation.user_id)
             and (self.since is None or conversation.updated >= self.since)

@@ -11,13 +11,13 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, WithJsonSchema
 
+from gateway.core.codec import HEADER_NAME, HEADER_VALUE
+
 # urlsplit drops line ends and tabs without a word, so they are refused before it sees them.
 _PRINTABLE = re.compile(r"[!-~]+")
 _HOST = re.compile(r"[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_.])?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
-_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_HEADER_VALUE = re.compile(r"[!-~](?:[ -~\t]*[!-~])?")
 _CREDENTIAL = re.compile(
     r"(?:^|[-_])(?:auth|authorization|cookie|(?:api)?[-_]?key|password|token|secret)s?$"
 )
@@ -135,11 +135,16 @@ def is_loopback(host: str) -> bool:
 
 def header_name(value: str) -> str:
     """The name of a header that an operator may add."""
-    name = value.lower()
-    if not _HEADER_NAME.fullmatch(value):
-        raise ValueError("a header's name: letters, digits and hyphens")
-    if _CREDENTIAL.search(name):
+    if _CREDENTIAL.search(value.lower()):
         raise ValueError(_USE_CREDENTIAL)
+    return credential_header(value)
+
+
+def credential_header(value: str) -> str:
+    """The name of the header that a credential is sent in."""
+    name = value.lower()
+    if not HEADER_NAME.fullmatch(value):
+        raise ValueError("a header's name: letters, digits and hyphens")
     if name in _RESERVED or name.startswith("proxy-"):
         raise ValueError("no header that the gateway sets itself or that is of one connection")
     return value
@@ -149,7 +154,7 @@ def header_value(value: str) -> str:
     """The value of a header: one line, so that nothing can be smuggled in after it."""
     if _CREDENTIAL_VALUE.match(value):
         raise ValueError(_USE_CREDENTIAL)
-    if not _HEADER_VALUE.fullmatch(value):
+    if not HEADER_VALUE.fullmatch(value):
         raise ValueError("one line of printable ASCII, without space around it")
     return value
 
@@ -165,4 +170,5 @@ StoreUrl = Annotated[
 ]
 Origin = Annotated[str, AfterValidator(origin), _schema("^(https?://[^/?#@]+|[*])$")]
 HeaderName = Annotated[str, AfterValidator(header_name)]
+CredentialHeader = Annotated[str, AfterValidator(credential_header)]
 HeaderValue = Annotated[str, AfterValidator(header_value)]

@@ -6,6 +6,7 @@ Each check reads the raw file, so that what is wrong elsewhere does not hide wha
 from collections.abc import Callable, Iterator
 
 from gateway.config.kinds import kinds
+from gateway.config.mounts import mounts
 from gateway.config.passthrough import passthrough
 from gateway.config.place import Fault, Place, quoted
 
@@ -145,6 +146,7 @@ def _key_sets(top: Place) -> Iterator[Fault]:
 
 
 _CHECKS: tuple[Check, ...] = (
+    mounts,
     _store,
     kinds,
     passthrough,

@@ -4,22 +4,25 @@ from collections.abc import Iterator
 
 from gateway.config.place import Fault, Place
 
-REMOTE = ("openai", "bookbag", "chatbase")
+# Agents are hosted at these; openai's are models.
+_HOSTED = ("bookbag", "chatbase", "sonzai", "agentsgt")
+REMOTE = ("openai", *_HOSTED)
 EMBEDDED = ("echo", "replay")
 
 # The field that a kind cannot do without, of the upstream and of each of its targets.
-_NEEDED = {"openai": "base_url", "bookbag": "base_url", "chatbase": "base_url", "replay": "file"}
-_NEEDED_OF_TARGETS = {"openai": "model", "bookbag": "agent", "chatbase": "agent"}
+_NEEDED = {**dict.fromkeys(REMOTE, "base_url"), "replay": "file"}
+_NEEDED_OF_TARGETS = {"openai": "model", **dict.fromkeys(_HOSTED, "agent")}
 
 # The fields that only these kinds know.
 _ONLY = {
     "api": ("bookbag",),
     "base_url": REMOTE,
     "credential": REMOTE,
+    "credential_header": REMOTE,
     "headers": REMOTE,
     "file": ("replay",),
 }
-_ONLY_OF_TARGETS = {"agent": ("bookbag", "chatbase"), "params": REMOTE}
+_ONLY_OF_TARGETS = {"agent": _HOSTED, "params": REMOTE}
 
 
 def kinds(top: Place) -> Iterator[Fault]:
@@ -30,6 +33,7 @@ def kinds(top: Place) -> Iterator[Fault]:
             yield from _needed(upstream, kind, _NEEDED)
             yield from _meaningless(upstream, kind, _ONLY)
             yield from _address(upstream.at("base_url"), kind)
+            yield from _credential_header(upstream)
     for agent in top.at("agents").each():
         for target in agent.at("targets").each():
             kind = _kind(top, target)
@@ -57,7 +61,13 @@ def _meaningless(place: Place, kind: str, table: dict[str, tuple[str, ...]]) -> 
 
 
 def _address(place: Place, kind: str) -> Iterator[Fault]:
-    """Both APIs are below `/api`; who copies the vendor's base with it would call them twice."""
+    """Their APIs are below `/api`; who copies the vendor's base with it would call them twice."""
     url = (place.text or "").rstrip("/")
-    if kind in ("bookbag", "chatbase") and url.endswith(("/api", "/api/v1", "/api/v2")):
+    if kind in _HOSTED and url.endswith(("/api", "/api/v1", "/api/v2")):
         yield Fault(place.path, "expected the address without /api: the gateway adds it")
+
+
+def _credential_header(upstream: Place) -> Iterator[Fault]:
+    place = upstream.at("credential_header")
+    if place.there and not upstream.at("credential").there:
+        yield Fault(place.path, "has no meaning without `credential`, which is sent in it")

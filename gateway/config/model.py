@@ -7,7 +7,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, StringConstraints
 
-from gateway.config.addresses import BaseUrl, HeaderName, HeaderValue, KeySetUrl, Origin, StoreUrl
+from gateway.config.addresses import (
+    BaseUrl,
+    CredentialHeader,
+    HeaderName,
+    HeaderValue,
+    KeySetUrl,
+    Origin,
+    StoreUrl,
+)
+from gateway.config.clients import ChatbaseClients
+from gateway.config.clients import Mounts as Mounts
 from gateway.config.values import (
     HASH,
     TOOL,
@@ -36,6 +46,10 @@ class Server(Strict):
     host: Text = Field("127.0.0.1", description='The address to listen at; "0.0.0.0" for all.')
     port: Port = Field(8080, description="0: any that is free.")
     workers: Literal[1] = Field(1, description="Processes; more than one is not built yet.")
+    mounts: Mounts = Field(Mounts(), description="The prefix of each family's paths.")
+    chatbase: ChatbaseClients = Field(
+        ChatbaseClients(), description="How its clients are answered."
+    )
     max_body: Size = Field(1 << 20, description="The largest request body.")
     body_timeout: Duration = Field(30.0, description="How long a request body may take to arrive.")
     drain_timeout: Duration = Field(
@@ -77,6 +91,11 @@ class StoreConfig(Strict):
         3600.0, description="How long a tool call waits for its result."
     )
     repeat_ttl: Duration = Field(86400.0, description="How long an Idempotency-Key is known.")
+    thread_ttl: Duration = Field(
+        7 * 86400.0,
+        description="How long a hosted agent's conversation is found again by what was said in it,"
+        " for clients that send the whole history.",
+    )
     keep_partial: bool = Field(
         False, description="Whether an answer that broke off is kept, marked as incomplete."
     )
@@ -108,7 +127,7 @@ class Timeouts(Strict):
 class Upstream(Strict):
     """A backend."""
 
-    kind: Literal["openai", "bookbag", "chatbase", "echo", "replay"] = Field(
+    kind: Literal["openai", "bookbag", "chatbase", "sonzai", "agentsgt", "echo", "replay"] = Field(
         description="The protocol it speaks; echo and replay are built in, for trying out."
     )
     api: Literal["v1", "v2"] | None = Field(None, description="bookbag: which API; v2 by default.")
@@ -116,6 +135,9 @@ class Upstream(Strict):
         None, description="Its address; the gateway adds the path of the kind's endpoint."
     )
     credential: Secret | None = Field(None, description="Sent as `Authorization: Bearer`.")
+    credential_header: CredentialHeader | None = Field(
+        None, description='The header to send it in instead, as it stands: "api-key".'
+    )
     headers: dict[HeaderName, HeaderValue] = Field(
         default_factory=dict, description="Further headers of every request; no secrets."
     )
@@ -144,7 +166,7 @@ class TargetConfig(Strict):
     upstream: Name = Field(description="Its name under [upstreams].")
     model: Text | None = Field(None, description="The upstream's model; openai needs one.")
     agent: Text | int | None = Field(
-        None, description="The upstream's agent; bookbag and chatbase need one."
+        None, description="The upstream's agent; of the remote kinds only openai has none."
     )
     params: Params = Field(
         default_factory=dict, description="Further fields of the request's body, e.g. temperature."

@@ -130,6 +130,9 @@ JsonSchema = Annotated[dict[str, JsonValue], AfterValidator(sendable)]
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 LABEL = r"^[^\x00-\x1f\x7f]{1,200}$"
 TOOL = r"^[A-Za-z0-9_-]{1,64}$"
+# Nothing, or a path without a slash at its end: one that no proxy on the way cuts up or follows up
+# ("..").
+MOUNT = r"^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*$"
 HASH = r"^sha256:[0-9a-f]{64}$"
 VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 

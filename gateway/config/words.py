@@ -8,13 +8,14 @@ from pydantic_core import ErrorDetails
 
 from gateway.config.place import Fault, Path, Place, follow
 from gateway.config.schema import Schema, part, schema
-from gateway.config.values import HASH, LABEL, NAME, TOOL, VARIABLE
+from gateway.config.values import HASH, LABEL, MOUNT, NAME, TOOL, VARIABLE
 from gateway.wire.json import array, mapping, text
 
 PATTERNS = {
     NAME: "1 to 64 letters, digits, dots, hyphens and underscores, the first a letter or digit",
     LABEL: "a text of 1 to 200 characters on one line",
     TOOL: "1 to 64 letters, digits, hyphens and underscores",
+    MOUNT: 'a path such as "/chat", without a slash at its end; or "" for none',
     HASH: '"sha256:" and 64 lower-case hex digits, as `oc-gateway keys create` prints them',
     VARIABLE: "the name of an environment variable: letters, digits and underscores",
 }

@@ -31,7 +31,7 @@ def _spoken(stored: StoredMessage) -> Iterator[Message]:
         calls = [part for part in step if type(part) is ToolCall and part.call_id in outputs]
         yield Message(Role.ASSISTANT, text, tuple(map(_as_said, calls)))
         for call in calls:
-            output = _written(outputs[call.call_id].output)
+            output = written(outputs[call.call_id].output)
             yield Message(Role.TOOL, output, call_id=call.said_id or call.call_id)
 
 
@@ -49,18 +49,21 @@ def _steps(parts: Iterable[Part]) -> list[list[Part]]:
     return steps
 
 
-def _written(output: Json) -> str:
+def written(output: Json) -> str:
+    """A tool's result as models read it."""
     return output if isinstance(output, str) else json.dumps(output).decode()
 
 
 def trimmed(messages: Sequence[Message], budget: Budget, used: int = 0) -> list[Message]:
-    """The newest messages that fit, from a user's on; the newest user's and what follows it always.
+    """The newest messages that fit; the newest user's and what follows it always.
 
-    A cut is only made before a user's message: models refuse a history that begins with an answer,
-    or with a tool's result without its call. `used` are tokens that are spent already.
+    A cut is only made before a user's message: models refuse a history that begins in the middle of
+    a turn. `used` are tokens that are spent already.
     """
     first = len(messages)
-    for start in reversed([i for i, m in enumerate(messages) if m.role is Role.USER]):
+    # Nothing is cut at the beginning: some clients have an assistant greet the user.
+    starts = {0, *(i for i, said in enumerate(messages) if said.role is Role.USER)}
+    for start in sorted(starts, reverse=True):
         used += sum(map(tokens, messages[start:first]))
         too_long = len(messages) - start > budget.max_messages
         too_large = budget.max_tokens is not None and used > budget.max_tokens

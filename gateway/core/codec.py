@@ -4,13 +4,14 @@ Codecs are sans-IO: bytes in, events out, and the reverse. They import no networ
 source, log or metric, and one object of theirs serves one turn.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from gateway.core.conversation import Conversation, Feedback, StoredMessage
 from gateway.core.errors import GatewayError
-from gateway.core.events import Event, Json
+from gateway.core.events import Event, Json, TextDelta, ToolCall
 from gateway.core.turn import ChatRequest, Prompt, Reply, ToolAnswer, Turn
 
 
@@ -23,6 +24,11 @@ class Decoder(Protocol):
 
     def eof(self) -> list[Event]:
         """The end of the body: a terminal event, unless one was given already."""
+        ...
+
+    def lost(self) -> list[Event]:
+        """The same for a body that broke off, or whose time was up: it is a `Finish` only if the
+        upstream had said that it was done."""
         ...
 
 
@@ -54,12 +60,17 @@ class Dialect:
 
     name: str
     family: str
-    """Whose protocol it is: an upstream of the same family knows the same ids."""
-    decode: Callable[[Json, str | None], ChatRequest]
-    """A request's JSON body, and the agent that the path names, if the path does. Raises
-    `GatewayError(INVALID_BODY)`."""
-    encoder: Callable[[Turn], Encoder]
-    reply: Callable[[Turn, Reply], bytes] | None
+    """Whose protocol it is: an upstream of the same family knows the same ids. Its paths are behind
+    the family's mount."""
+    beginning: str
+    """What its paths begin with, those where nothing is included: errors there are in its words."""
+    chats: tuple[str, ...]
+    """The paths of chat requests; `{agent}` is an id, a name or an alias."""
+    decode: Callable[[Json, str | None, Mapping[str, str]], ChatRequest]
+    """A request's JSON body, the agent that the path names, if the path does, and the headers
+    (whatever the case of their names). Raises `GatewayError(INVALID_BODY)`."""
+    encoder: Callable[[Turn, ChatRequest], Encoder]
+    reply: Callable[[Turn, ChatRequest, Reply], bytes] | None
     """The whole answer as one JSON body, for a client that asked for no stream; None where the
     dialect knows only streams."""
     error: Callable[[GatewayError], ErrorAnswer]
@@ -67,6 +78,17 @@ class Dialect:
     """Seconds between comments on a silent stream; None where clients do not bear comments."""
     public: bool = False
     """Whether a public agent may be spoken to without a key."""
+    stateless: bool = False
+    """Whether clients send the whole conversation with every request."""
+    replayed: frozenset[type] = frozenset({TextDelta, ToolCall})
+    """Then the parts of an answer that they tell as they were; of calls those that the upstream has
+    not run itself, unless `ToolOutput` is among these."""
+    headers: Callable[[Turn, ChatRequest], Mapping[str, str]] | None = None
+    """Further headers of a turn's answer."""
+    credential: Callable[[str], str] | None = None
+    """The `Authorization` header as `Bearer oc_...`, where clients write it in another way."""
+    root: str | None = None
+    """The path of an agent, behind which are the requests about its conversations."""
     records: "Records | None" = None
     """What it says of conversations beside chatting; None where it says nothing."""
 
@@ -130,14 +152,27 @@ class Target:
     """What a replay plays."""
 
 
+HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+HEADER_VALUE = re.compile(r"[!-~](?:[ -~\t]*[!-~])?")
+"""One line of printable ASCII, so that nothing can be smuggled in after it."""
+
+
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
-    """What to ask: `path` is relative to the upstream's base URL."""
+    """What to ask: `path` is relative to the upstream's base URL. Raises `ValueError` for a header
+    that is not one line."""
 
     path: str
     body: bytes
     method: str = "POST"
     """A GET has no body, whatever `body` says."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Further ones of this request; they hold against the upstream's own of the same name."""
+
+    def __post_init__(self) -> None:
+        for name, value in self.headers.items():
+            if not (HEADER_NAME.fullmatch(name) and HEADER_VALUE.fullmatch(value)):
+                raise ValueError("a header must be one line of printable ASCII")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """One exchange with an agent: what the client asked, what the upstream is asked, and the reply."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from gateway.core.conversation import Part, Role
@@ -35,6 +35,17 @@ class ChatRequest:
     user_hash: str | None = None
     """Widget identity: hex HMAC-SHA256 of the user id under the agent's secret."""
     model: str | None = None
+    history: tuple["Message", ...] = ()
+    """What a stateless client says was said before `message`, its own instructions included;
+    without a message it ends with the results of tools."""
+    session_id: str | None = None
+    """What a stateless client calls the conversation."""
+    tools: tuple["Tool", ...] = ()
+    """Offered by the client itself; then the agent's are not."""
+    params: Mapping[str, Json] = field(default_factory=dict)
+    """Further fields of an OpenAI-compatible request (temperature, response_format)."""
+    include_usage: bool = True
+    """Whether a stream is to tell what the turn cost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +64,8 @@ class Message:
     text: str
     tool_calls: tuple[ToolCall, ...] = ()
     call_id: str | None = None
+    content: Json = None
+    """What an OpenAI-compatible client wrote, where that is more than text (images, audio)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +84,8 @@ class Tool:
     name: str
     description: str
     parameters: dict[str, Json]
+    strict: bool | None = None
+    """Whether arguments must fit the schema; None: as the upstream has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +102,10 @@ class Prompt:
     tools: tuple[Tool, ...] = ()
     model: str | None = None
     user_id: str | None = None
+    session_id: str | None = None
+    """What the gateway or its client calls the conversation, for upstreams that take any name."""
+    params: Mapping[str, Json] = field(default_factory=dict)
+    """The client's own; what the target's config says holds against them."""
     conversation_id: str | None = None
     retry_of: str | None = None
     """With `conversation_id`: the message, by the upstream's own id, that it is to answer anew."""
@@ -100,6 +119,8 @@ class Turn:
     user_message_id: str | None
     message_id: str | None
     user_id: str | None = None
+    created: int = 0
+    """Unix seconds, where the conversation is told by the client: only such dialects say it."""
 
 
 @dataclass(slots=True)

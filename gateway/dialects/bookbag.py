@@ -1,8 +1,9 @@
-"""What Bookbag's two versions have in common."""
+"""What Bookbag's two versions have in common, and Chatbase with them."""
 
 from gateway.core.conversation import number_in
 from gateway.core.errors import GatewayError
 from gateway.core.events import Citation, FinishReason, Json, Metadata, Usage
+from gateway.core.turn import Turn
 
 FINISH_REASONS: dict[FinishReason, str] = {
     FinishReason.STOP: "stop",
@@ -36,6 +37,20 @@ def own_ids(known: Metadata) -> dict[str, Json]:
         "usage": usage(known.usage) if known.usage else None,
     }
     return {name: value for name, value in ids.items() if value is not None}
+
+
+def identity(turn: Turn, known: Metadata) -> dict[str, Json]:
+    """The ids of a turn and its usage: ours, or the upstream's own where clients see those."""
+    if turn.message_id is None:
+        return own_ids(known)
+    metadata: dict[str, Json] = {
+        "userMessageId": turn.user_message_id or known.user_message_id,
+        "conversationId": turn.conversation_id or known.conversation_id,
+        "messageId": turn.message_id,
+    }
+    if turn.user_id is not None:
+        metadata["userId"] = turn.user_id
+    return {**metadata, "usage": usage(known.usage)} if known.usage else metadata
 
 
 def usage(known: Usage) -> dict[str, Json]:

@@ -3,7 +3,7 @@
 The pages name the events and not their fields; the fields are this project's, in the style of v2.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from gateway.core.codec import Dialect, ErrorAnswer
 from gateway.core.errors import ErrorCode, GatewayError
@@ -71,7 +71,7 @@ _WORDS: dict[ErrorCode, tuple[int, str]] = {
 class BookbagV1Encoder:
     """Events to v1 frames."""
 
-    def __init__(self, turn: Turn) -> None:
+    def __init__(self, turn: Turn, _ask: ChatRequest) -> None:
         self.dropped = Drops()
         self._turn = turn
         self._metadata = Metadata()
@@ -117,7 +117,7 @@ def _failure(event: Failure) -> bytes:
     return frame(json.dumps({"code": code, "message": event.message}), "error")
 
 
-def _decode(body: Json, _agent: str | None) -> ChatRequest:
+def _decode(body: Json, _agent: str | None, _headers: Mapping[str, str]) -> ChatRequest:
     read = fields(body)
     request = ChatRequest(
         agent=read.agent("agentId"),
@@ -140,6 +140,8 @@ def _error(error: GatewayError) -> ErrorAnswer:
 BOOKBAG_V1 = Dialect(
     name="bookbag-v1",
     family="bookbag",
+    beginning="/api/v1/",
+    chats=("/api/v1/chat",),
     decode=_decode,
     encoder=BookbagV1Encoder,
     reply=None,

@@ -4,7 +4,7 @@ The pages document `text-delta`, `finish` and `error`; the `tool-call` and `cita
 this project's, in the shape of Bookbag's message parts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from gateway.core.codec import Dialect, ErrorAnswer
 from gateway.core.errors import ErrorCode, GatewayError
@@ -19,10 +19,10 @@ from gateway.core.events import (
     ToolCall,
 )
 from gateway.core.turn import ChatRequest, Reply, Turn, merged
-from gateway.dialects.bookbag import FINISH_REASONS, citation, complaint, own_ids, usage
+from gateway.dialects.bookbag import FINISH_REASONS, citation, complaint, identity
 from gateway.dialects.drops import Drops
 from gateway.dialects.fields import fields
-from gateway.dialects.parts import tool_part, written
+from gateway.dialects.parts import tool_part, whole
 from gateway.dialects.records import records
 from gateway.wire import json
 from gateway.wire.sse import frame
@@ -31,7 +31,7 @@ DONE = b"data: [DONE]\n\n"
 
 _TEXT_OPEN, _TEXT_CLOSE = b'data: {"type":"text-delta","text":', b"}\n\n"
 
-_WORDS: dict[ErrorCode, tuple[int, str]] = {
+WORDS: dict[ErrorCode, tuple[int, str]] = {
     ErrorCode.INVALID_BODY: (400, "VALIDATION_INVALID_BODY"),
     ErrorCode.INVALID_JSON: (400, "VALIDATION_INVALID_BODY"),
     ErrorCode.BODY_TOO_LARGE: (413, "VALIDATION_INVALID_BODY"),
@@ -74,7 +74,7 @@ _WORDS: dict[ErrorCode, tuple[int, str]] = {
 class BookbagV2Encoder:
     """Events to v2 frames."""
 
-    def __init__(self, turn: Turn) -> None:
+    def __init__(self, turn: Turn, _ask: ChatRequest) -> None:
         self.dropped = Drops()
         self._turn = turn
         self._metadata = Metadata()
@@ -99,7 +99,7 @@ class BookbagV2Encoder:
         finish = {
             "type": "finish",
             "finishReason": FINISH_REASONS[event.reason],
-            "metadata": _identity(self._turn, self._metadata),
+            "metadata": identity(self._turn, self._metadata),
         }
         return frame(json.dumps(finish)) + DONE
 
@@ -121,20 +121,7 @@ def _failure(event: Failure) -> bytes:
     return frame(json.dumps({"type": "error", "errorText": event.message})) + DONE
 
 
-def _identity(turn: Turn, known: Metadata) -> dict[str, Json]:
-    if turn.message_id is None:
-        return own_ids(known)
-    metadata: dict[str, Json] = {
-        "userMessageId": turn.user_message_id or known.user_message_id,
-        "conversationId": turn.conversation_id or known.conversation_id,
-        "messageId": turn.message_id or known.message_id,
-    }
-    if turn.user_id is not None:
-        metadata["userId"] = turn.user_id
-    return {**metadata, "usage": usage(known.usage)} if known.usage else metadata
-
-
-def _decode(body: Json, agent: str | None) -> ChatRequest:
+def _decode(body: Json, agent: str | None, _headers: Mapping[str, str]) -> ChatRequest:
     read = fields(body)
     # A known conversation may go on from the results of its tool calls, without a message.
     needed = read.has("message") or not read.has("conversationId")
@@ -149,30 +136,21 @@ def _decode(body: Json, agent: str | None) -> ChatRequest:
     return request
 
 
-def _reply(turn: Turn, reply: Reply) -> bytes:
-    metadata = _identity(turn, reply.metadata)
-    message_id = metadata.pop("messageId", None)
-    metadata |= {
-        "userId": metadata.get("userId"),
-        "finishReason": FINISH_REASONS[reply.finish] if reply.finish else "stop",
-    }
-    data = {
-        "id": message_id,
-        "role": "assistant",
-        "parts": written(reply.parts),
-        "metadata": metadata,
-    }
-    return json.dumps({"data": data})
+def _reply(turn: Turn, _ask: ChatRequest, reply: Reply) -> bytes:
+    return whole(turn, reply, FINISH_REASONS)
 
 
 def _error(error: GatewayError) -> ErrorAnswer:
-    status, code = _WORDS[error.code]
+    status, code = WORDS[error.code]
     return ErrorAnswer(status, json.dumps({"error": complaint(error, code)}))
 
 
 BOOKBAG_V2 = Dialect(
     name="bookbag-v2",
     family="bookbag",
+    beginning="/api/v2/",
+    chats=("/api/v2/agents/{agent}/chat",),
+    root="/api/v2/agents/{agent}",
     decode=_decode,
     encoder=BookbagV2Encoder,
     reply=_reply,

@@ -1,10 +1,29 @@
-"""A message's parts, as Bookbag v2 and Chatbase write them."""
+"""A message and its parts, as Bookbag v2 and Chatbase write them."""
 
 from collections.abc import Callable, Iterable, Mapping
 
 from gateway.core.conversation import Part
-from gateway.core.events import Citations, Json, TextDelta, ToolCall, ToolOutput
-from gateway.dialects.bookbag import citation
+from gateway.core.events import Citations, FinishReason, Json, TextDelta, ToolCall, ToolOutput
+from gateway.core.turn import Reply, Turn
+from gateway.dialects.bookbag import citation, identity
+from gateway.wire import json
+
+
+def whole(turn: Turn, reply: Reply, reasons: Mapping[FinishReason, str]) -> bytes:
+    """A whole answer, by a dialect that calls the finish reasons so."""
+    metadata = identity(turn, reply.metadata)
+    message_id = metadata.pop("messageId", None)
+    metadata |= {
+        "userId": metadata.get("userId"),
+        "finishReason": reasons[reply.finish or FinishReason.STOP],
+    }
+    data: dict[str, Json] = {
+        "id": message_id,
+        "role": "assistant",
+        "parts": written(reply.parts),
+        "metadata": metadata,
+    }
+    return json.dumps({"data": data})
 
 
 def written(parts: Iterable[Part]) -> list[Json]:

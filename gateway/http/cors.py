@@ -13,7 +13,7 @@ _MAX_AGE = "7200"
 
 _EXPOSED = (
     "X-Request-Id, Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, "
-    "RateLimit, RateLimit-Policy"
+    "RateLimit, RateLimit-Policy, X-Session-ID"
 )
 
 
@@ -41,7 +41,7 @@ def preflight(methods: str) -> web.Response:
         headers={
             hdrs.ACCESS_CONTROL_ALLOW_METHODS: methods,
             hdrs.ACCESS_CONTROL_ALLOW_HEADERS: (
-                "Authorization, Content-Type, Idempotency-Key, X-Request-Id"
+                "Authorization, Content-Type, Idempotency-Key, X-Agent-Identifier, X-Request-Id"
             ),
             hdrs.ACCESS_CONTROL_MAX_AGE: _MAX_AGE,
         },

@@ -12,7 +12,7 @@ from aiohttp import hdrs, web
 from gateway.core.codec import Dialect
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.http.cors import cors_headers, is_preflight, preflight
-from gateway.http.paths import CHAT_PATHS, dialect_of
+from gateway.http.paths import Paths
 from gateway.limits.headers import retry_after
 from gateway.observe.exchange import CLIENT_GONE, Exchange
 from gateway.observe.logs import Logger, log_exchange
@@ -49,14 +49,19 @@ class Outermost:
     """Wraps every handler of the public listener."""
 
     def __init__(
-        self, metrics: Metrics, logger: Logger, origins: Callable[[], Container[str]]
+        self,
+        paths: Paths,
+        metrics: Metrics,
+        logger: Logger,
+        origins: Callable[[], Container[str]],
     ) -> None:
+        self._paths = paths
         self._metrics = metrics
         self._logger = logger
         self._origins = origins
 
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        dialect = dialect_of(request.path)
+        dialect = self._paths.dialect_of(request.path)
         exchange = Exchange(_request_id(request), dialect.name, time.monotonic())
         exchange.headers = self._headers(exchange, request.headers.get(hdrs.ORIGIN))
         request[EXCHANGE] = exchange
@@ -74,7 +79,7 @@ class Outermost:
     def refuse(self, path: str, status: int, exc: BaseException | None) -> web.Response:
         """The answer to what never becomes a request: what does not parse, or, with `exc`, what a
         bug keeps from us. Nothing that the client sent is in it, or in the log."""
-        dialect = dialect_of(path)
+        dialect = self._paths.dialect_of(path)
         exchange = Exchange(secrets.token_hex(16), dialect.name, time.monotonic())
         error = _MALFORMED
         exchange.outcome = MALFORMED
@@ -131,7 +136,7 @@ class Outermost:
                 message = f"this path allows {', '.join(allowed)}"
                 return GatewayError(ErrorCode.METHOD_NOT_ALLOWED, message, allow=allowed)
             case web.HTTPNotFound():
-                message = f"there is nothing here; chats are at {' and '.join(CHAT_PATHS)}"
+                message = f"there is nothing here; chats are at {' and '.join(self._paths.chats)}"
                 return GatewayError(ErrorCode.PATH_NOT_FOUND, message)
             case _:
                 self._logger.error(

@@ -5,17 +5,24 @@ import time
 from aiohttp import web
 
 from gateway.core.codec import Dialect
+from gateway.dialects.openai import OPENAI
 from gateway.http.connection import OUTERMOST
 from gateway.http.middleware import EXCHANGE, Handler, Outermost
-from gateway.http.paths import CHAT_PATHS, HEALTH_PATH, RECORD_PATHS, RECORD_ROOTS
+from gateway.http.paths import RECORDS, Paths
 from gateway.observe.exchange import Exchange, Operation
+from gateway.proxy.models import ModelRequests
 from gateway.proxy.pipeline import Pipeline
 from gateway.proxy.records import RecordRequests
 from gateway.wire import json
 
 
 def build_public(
-    pipeline: Pipeline, records: RecordRequests, outermost: Outermost, max_body: int
+    paths: Paths,
+    pipeline: Pipeline,
+    records: RecordRequests,
+    models: ModelRequests,
+    outermost: Outermost,
+    max_body: int,
 ) -> web.Application:
     """The application of the public listener."""
 
@@ -25,14 +32,16 @@ def build_public(
 
     app = web.Application(middlewares=[middleware], client_max_size=max_body)
     app[OUTERMOST] = outermost
-    for path, dialect in CHAT_PATHS.items():
+    for path, dialect in paths.chats.items():
         app.router.add_post(path, _chat(pipeline, dialect))
-    for root, dialect in RECORD_ROOTS.items():
-        for method, path, operation in RECORD_PATHS:
+    for root, dialect in paths.roots.items():
+        for method, path, operation in RECORDS:
             retried = operation is Operation.RETRY
             handler = _retry(pipeline, dialect) if retried else _record(records, dialect, operation)
             app.router.add_route(method, root + path, handler)
-    app.router.add_get(HEALTH_PATH, _health)
+    for path in (paths.models, paths.models + "/{model}"):
+        app.router.add_get(path, _models(models))
+    app.router.add_get(paths.health, _health)
     return app
 
 
@@ -60,6 +69,13 @@ def _record(records: RecordRequests, dialect: Dialect, operation: Operation) -> 
         return await records.serve(operation, request, dialect, exchange)
 
     return record
+
+
+def _models(models: ModelRequests) -> Handler:
+    async def listed(request: web.Request) -> web.StreamResponse:
+        return models.serve(request, OPENAI, _exchange(request, Operation.MODELS))
+
+    return listed
 
 
 def _exchange(request: web.Request, operation: Operation) -> Exchange:

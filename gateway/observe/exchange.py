@@ -23,6 +23,7 @@ class Operation(StrEnum):
     CONVERSATION = "conversation"
     MESSAGES = "messages"
     EXPORT = "export"
+    MODELS = "models"
 
 
 @dataclass(slots=True)

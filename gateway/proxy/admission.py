@@ -49,6 +49,8 @@ class Admission:
     def by_key(self, call: Call) -> Caller:
         """Raises `GatewayError`: `KEY_MISSING`, `KEY_INVALID`, `KEY_EXPIRED`, `RATE_LIMITED`."""
         authorization = call.request.headers.get(hdrs.AUTHORIZATION)
+        if authorization is not None and call.dialect.credential is not None:
+            authorization = call.dialect.credential(authorization)
         principal = call.snapshot.keyring.authenticate(authorization, time.time())
         call.exchange.key_id = principal.key_id
         subject = f"key:{principal.workspace}:{principal.key_id}"

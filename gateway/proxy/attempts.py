@@ -49,7 +49,7 @@ class Attempts:
             exchange.attempts += 1
             turn = _Turn(snapshot, target, call_ids, exchange.request_id, route.passthrough is None)
             try:
-                return await self._at(turn, prompt(target)), target
+                return await self._at(turn, await prompt(target)), target
             except GatewayError as exc:
                 self._metrics.upstream_failed(target.target.upstream, exc.code)
                 failure = exc

@@ -39,7 +39,8 @@ class Client:
         self._host = url.hostname or ""
         self._port = url.port or (443 if self._tls else 80)
         self._prefix = url.path.rstrip("/")
-        self._fields = _fields(url.netloc, credential, upstream.headers)
+        self._lines = _lines(_own(url.netloc, upstream.headers) | _authority(upstream, credential))
+        self._fields = "".join(self._lines.values())
         self._connect_timeout = upstream.timeouts.connect
         self._keepalive = upstream.keepalive
         self._max_answer = upstream.max_answer
@@ -74,13 +75,18 @@ class Client:
 
     def _written(self, request: UpstreamRequest, request_id: str) -> bytes:
         head = (
-            f"{request.method} {self._prefix}{request.path} HTTP/1.1\r\n{self._fields}"
-            f"X-Request-Id: {request_id}\r\n"
+            f"{request.method} {self._prefix}{request.path} HTTP/1.1\r\n"
+            f"{self._fields_of(request)}X-Request-Id: {request_id}\r\n"
         )
         if request.method == "GET":
             return f"{head}\r\n".encode("latin-1")
         head += f"Content-Type: application/json\r\nContent-Length: {len(request.body)}\r\n\r\n"
         return head.encode("latin-1") + request.body
+
+    def _fields_of(self, request: UpstreamRequest) -> str:
+        if not request.headers:
+            return self._fields
+        return "".join({**self._lines, **_lines(request.headers)}.values())
 
     def _reuse(self) -> Connection | None:
         # The one used last is the least likely to have been given up by the other side.
@@ -169,17 +175,28 @@ class Client:
             self._sweeper = loop.call_at(when, self._sweep)
 
 
-def _fields(netloc: str, credential: str | None, further: Mapping[str, str]) -> str:
-    fields = {
+def _own(netloc: str, further: Mapping[str, str]) -> dict[str, str]:
+    return {
         "Host": netloc.rpartition("@")[2],
         "User-Agent": f"oc-gateway/{__version__}",
         "Accept": "text/event-stream, application/json",
         "Accept-Encoding": "identity",
         **further,
     }
-    if credential is not None:
-        fields["Authorization"] = f"Bearer {credential}"
-    return "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+
+
+def _authority(upstream: Upstream, credential: str | None) -> dict[str, str]:
+    """The header that carries the credential."""
+    if credential is None:
+        return {}
+    if upstream.credential_header is not None:
+        return {upstream.credential_header: credential}
+    return {"Authorization": f"Bearer {credential}"}
+
+
+def _lines(fields: Mapping[str, str]) -> dict[str, str]:
+    """Each as it is sent, by its name in lower case: a later one of the same name holds."""
+    return {name.lower(): f"{name}: {value}\r\n" for name, value in fields.items()}
 
 
 def _tls(verify: bool | str, base: Path) -> ssl.SSLContext:

@@ -1,6 +1,7 @@
 """The conversation that a turn belongs to: kept by the gateway, or by the upstream."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from itertools import dropwhile
 from typing import Protocol
 
 from gateway.config.routes import Route, RouteTarget
@@ -20,8 +21,9 @@ class Dialogue(Protocol):
         """What has been said, the newest of it that fits, the question included."""
         ...
 
-    def theirs(self, target: RouteTarget) -> tuple[str | None, str | None]:
-        """What this target calls the conversation, and the message that it is to answer anew."""
+    async def theirs(self, target: RouteTarget) -> tuple[str | None, str | None]:
+        """What this target, which is asked next, calls the conversation, and the message that it is
+        to answer anew."""
         ...
 
     @property
@@ -56,10 +58,15 @@ class Kept:
         text = self._route.instructions
         instructions = [Message(Role.SYSTEM, text)] if text else []
         used = sum(map(tokens, instructions))
-        said = trimmed(spoken(self._opened.messages), self._route.history, used)
+        # What was loaded may begin in the middle of a turn.
+        whole = dropwhile(lambda said: said.role is not Role.USER, self._opened.messages)
+        said = trimmed(spoken(whole), self._route.history, used)
         return (*instructions, *said)
 
-    def theirs(self, target: RouteTarget) -> tuple[str | None, str | None]:
+    async def theirs(self, target: RouteTarget) -> tuple[str | None, str | None]:
+        return self._theirs(target)
+
+    def _theirs(self, target: RouteTarget) -> tuple[str | None, str | None]:
         known = self._opened.conversation.upstream_ids.get(state_key(target))
         retried = self._opened.retried
         if retried is None or known is None:
@@ -84,7 +91,7 @@ class Kept:
             model=reply.metadata.model or model or target.target.model,
             upstream=target.target.upstream,
             target=state_key(target),
-            conversation=reply.metadata.conversation_id or self.theirs(target)[0],
+            conversation=reply.metadata.conversation_id or self._theirs(target)[0],
             message=reply.metadata.message_id,
         )
         await self._turns.commit(self._opened, answer)
@@ -109,7 +116,7 @@ class Passed:
         text = self._ask.message
         return (Message(Role.USER, text),) if text is not None else ()
 
-    def theirs(self, target: RouteTarget) -> tuple[str | None, str | None]:
+    async def theirs(self, target: RouteTarget) -> tuple[str | None, str | None]:
         return self._ask.conversation_id, self._ask.retry_of
 
     async def commit(self, reply: Reply, target: RouteTarget, model: str | None) -> None:
@@ -125,21 +132,23 @@ def state_key(target: RouteTarget) -> str:
     return f"{target.target.upstream}/{target.target.agent or ''}"
 
 
-PromptFor = Callable[[RouteTarget], Prompt]
+PromptFor = Callable[[RouteTarget], Awaitable[Prompt]]
 
 
 def prompts(dialogue: Dialogue, route: Route, ask: ChatRequest) -> PromptFor:
     """What each target is asked."""
     messages = dialogue.messages()
 
-    def prompt(target: RouteTarget) -> Prompt:
-        conversation, retried = dialogue.theirs(target)
+    async def prompt(target: RouteTarget) -> Prompt:
+        conversation, retried = await dialogue.theirs(target)
         return Prompt(
             messages=messages,
             stream=ask.stream,
-            tools=route.tools,
+            tools=ask.tools or route.tools,
             model=ask.model,
             user_id=dialogue.turn.user_id,
+            session_id=ask.session_id or dialogue.turn.conversation_id,
+            params=ask.params,
             conversation_id=conversation,
             retry_of=retried,
         )

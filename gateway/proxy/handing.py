@@ -7,6 +7,7 @@ from gateway.config.routes import Route, RouteTarget
 from gateway.conversations.results import Pending
 from gateway.core.codec import UpstreamKind
 from gateway.core.errors import ErrorCode, GatewayError
+from gateway.core.events import Json
 from gateway.proxy.asking import Refusal, ask
 from gateway.proxy.dialogue import state_key
 from gateway.proxy.snapshot import Snapshot
@@ -22,11 +23,25 @@ async def hand_on(snapshot: Snapshot, route: Route, pending: Pending, request_id
     target, conversation = _caller(route, pending), pending.message.upstream_conversation
     if target is None or conversation is None or pending.repeated:
         return
-    kind, call = target.kind, pending.call
-    if kind.result is None:
+    if target.kind.result is None:
         return
-    call_id = call.said_id or call.call_id
-    request = kind.result(target.target, conversation, call_id, pending.result.output)
+    call_id = pending.call.said_id or pending.call.call_id
+    await hand_over(snapshot, target, conversation, call_id, pending.result.output, request_id)
+
+
+async def hand_over(
+    snapshot: Snapshot,
+    target: RouteTarget,
+    conversation: str,
+    call_id: str,
+    output: Json,
+    request_id: str,
+) -> None:
+    """The same for one target that takes results, by its own ids of the conversation and the call.
+    Raises `GatewayError` in the way of `hand_on`."""
+    kind = target.kind
+    assert kind.result is not None
+    request = kind.result(target.target, conversation, call_id, output)
     client = snapshot.clients[target.target.upstream]
     deadline = asyncio.get_running_loop().time() + target.upstream.timeouts.first_event
     answer = await ask(client, request, _refusal(kind), request_id, deadline)

@@ -6,6 +6,7 @@ from aiohttp import hdrs, web
 
 from gateway.config.routes import Route
 from gateway.conversations.repeats import Asked, Repeated
+from gateway.conversations.threads import Threads
 from gateway.conversations.turns import Turns
 from gateway.core.codec import Dialect
 from gateway.core.events import Failure
@@ -22,6 +23,7 @@ from gateway.proxy.open_turns import OpenTurns
 from gateway.proxy.passing import check_turn
 from gateway.proxy.repeat import again, asked
 from gateway.proxy.snapshot import Snapshot
+from gateway.proxy.told import told
 from gateway.proxy.turn import OpenTurn
 
 
@@ -34,6 +36,7 @@ class Pipeline:
         snapshot: Callable[[], Snapshot],
         limiter: Limiter,
         turns: Turns,
+        threads: Threads,
         keep_partial: bool,
         metrics: Metrics,
         logger: Logger,
@@ -42,6 +45,7 @@ class Pipeline:
         self._limiter = limiter
         self._admission = Admission(limiter)
         self._turns = turns
+        self._threads = threads
         self._keep_partial = keep_partial
         self._attempts = Attempts(metrics)
         self.open_turns = OpenTurns()
@@ -61,7 +65,8 @@ class Pipeline:
         if hdrs.AUTHORIZATION in request.headers or not dialect.public:
             caller = self._admission.by_key(call)
         body = await read(call)
-        return await self._serve(call, caller, dialect.decode(parsed(body), agent), body)
+        ask = dialect.decode(parsed(body), agent, request.headers)
+        return await self._serve(call, caller, ask, body)
 
     async def retry(
         self,
@@ -108,6 +113,8 @@ class Pipeline:
         if route.passthrough is not None:
             check_turn(call.dialect, caller, route, ask)
             return Passed(ask)
+        if call.dialect.stateless:
+            return await told(call, scope_of(caller, route), route, ask, self._threads)
         scope, limit = scope_of(caller, route), route.history.max_messages
         begun = await self._turns.begin(scope, ask, limit=limit, asked=asked)
         return begun if isinstance(begun, Repeated) else Kept(self._turns, begun, route)

@@ -173,7 +173,7 @@ class Relay:
 
     def _end(self, error: GatewayError | None) -> None:
         """The body is over, or time is: the decoder knows if the upstream had said its last."""
-        events = self._decoder.eof()
+        events = self._decoder.eof() if error is None else self._decoder.lost()
         if events and error is not None and type(events[-1]) is Failure:
             events[-1] = Failure(error.code, error.message)
         if events:

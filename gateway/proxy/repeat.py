@@ -43,9 +43,9 @@ async def again(call: Call, ask: ChatRequest, repeated: Repeated) -> web.StreamR
     finish = said.finish or FinishReason.OTHER
     if dialect.reply is not None and not ask.stream:
         reply = Reply(parts=list(said.parts), metadata=metadata, finish=finish)
-        return web.Response(body=dialect.reply(turn, reply), content_type="application/json")
+        return web.Response(body=dialect.reply(turn, ask, reply), content_type="application/json")
     events: tuple[Event, ...] = (*said.parts, metadata, Finish(finish))
-    encoder = dialect.encoder(turn)
+    encoder = dialect.encoder(turn, ask)
     frames = b"".join(map(encoder.encode, events))
     call.exchange.dropped = encoder.dropped
     stream = client_stream(call)

@@ -44,11 +44,13 @@ class OpenTurn:
     async def answer(self, metrics: Metrics, logger: Logger) -> web.StreamResponse:
         """The response. Raises `GatewayError` where nothing has been sent yet."""
         dialect, exchange = self._call.dialect, self._call.exchange
+        if dialect.headers is not None:
+            exchange.headers.update(dialect.headers(self._dialogue.turn, self._ask))
         if dialect.reply is not None and not self._ask.stream:
             reply = await self._commit(await self._relay.fold())
-            body = dialect.reply(self._dialogue.turn, reply)
+            body = dialect.reply(self._dialogue.turn, self._ask, reply)
             return web.Response(body=body, content_type="application/json")
-        encoder = dialect.encoder(self._dialogue.turn)
+        encoder = dialect.encoder(self._dialogue.turn, self._ask)
         exchange.dropped = encoder.dropped
         stream = client_stream(self._call)
         metrics.stream_opened(exchange)

@@ -34,6 +34,9 @@ class _Distinct:
     def eof(self) -> list[Event]:
         return [self._named(event) for event in self._decoder.eof()]
 
+    def lost(self) -> list[Event]:
+        return [self._named(event) for event in self._decoder.lost()]
+
     def _named(self, event: Event) -> Event:
         if not isinstance(event, (ToolCallStart, ToolCallDelta, ToolCall, ToolOutput)):
             return event

@@ -58,3 +58,20 @@ def _result(said: Message, calls: Mapping[str | None, ToolCall]) -> str:
     if call is None:
         return f"tool: {said.text}"
     return f"tool {call.name}({arguments_text(call.arguments)}): {said.text}"
+
+
+def plain(messages: Sequence[Message]) -> list[tuple[Role, str]]:
+    """The conversation for an upstream whose messages are text alone: whose each is, and what it
+    says. A tool's result is told by the user, for the answer comes after it; results that follow
+    each other are one message."""
+    told: list[tuple[Role, str]] = []
+    results = False
+    for said, line in zip(messages, _lines(messages), strict=True):
+        if said.role is Role.TOOL and results:
+            told[-1] = (Role.USER, f"{told[-1][1]}\n{line}")
+        elif said.role is Role.TOOL:
+            told.append((Role.USER, line))
+        elif said.text or said.role is not Role.ASSISTANT:
+            told.append((said.role, said.text))
+        results = said.role is Role.TOOL
+    return told

@@ -13,6 +13,7 @@ from gateway.wire import json
 def request(target: Target, prompt: Prompt) -> UpstreamRequest:
     """A chat completion, streamed or whole."""
     body: dict[str, Json] = {
+        **prompt.params,
         **target.params,
         "model": prompt.model or target.model,
         "messages": _messages(prompt.messages),
@@ -20,6 +21,8 @@ def request(target: Target, prompt: Prompt) -> UpstreamRequest:
     }
     if prompt.stream:
         body["stream_options"] = {"include_usage": True}
+    else:
+        body.pop("stream_options", None)
     if prompt.tools:
         body["tools"] = [_tool(tool) for tool in prompt.tools]
     if prompt.user_id:
@@ -55,11 +58,15 @@ def _round(said: Message, results: list[Message]) -> Iterator[Json]:
     calls = [call for call in said.tool_calls if call.call_id in answers]
     if calls:
         made: list[Json] = [_call(call) for call in calls]
-        yield {"role": said.role.value, "content": said.text or None, "tool_calls": made}
+        yield {"role": said.role.value, "content": _content(said) or None, "tool_calls": made}
     elif said.role is not Role.ASSISTANT or said.text.strip():
-        yield {"role": said.role.value, "content": said.text}
+        yield {"role": said.role.value, "content": _content(said)}
     for call in calls:
         yield {"role": "tool", "content": answers[call.call_id], "tool_call_id": call.call_id}
+
+
+def _content(said: Message) -> Json:
+    return said.text if said.content is None else said.content
 
 
 def _call(call: ToolCall) -> Json:
@@ -72,11 +79,11 @@ def _call(call: ToolCall) -> Json:
 
 
 def _tool(tool: Tool) -> Json:
-    return {
-        "type": "function",
-        "function": {
-            "name": tool.name,
-            "description": tool.description,
-            "parameters": tool.parameters,
-        },
+    function: dict[str, Json] = {
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": tool.parameters,
     }
+    if tool.strict is not None:
+        function["strict"] = tool.strict
+    return {"type": "function", "function": function}

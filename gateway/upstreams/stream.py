@@ -35,14 +35,33 @@ class Reader(Protocol):
         ...
 
 
+class Framing(Protocol):
+    """How a stream is divided: bytes to frames, the last without its end at the end of the body."""
+
+    @property
+    def oversized(self) -> bool:
+        """A frame was too large: it is lost, and so is all that follows."""
+        ...
+
+    def feed(self, data: bytes) -> list[Frame]: ...
+
+    def eof(self) -> list[Frame]: ...
+
+
 class StreamDecoder:
     """Bytes of one answer to events, ended by exactly one terminal event."""
 
     def __init__(
-        self, reader: Reader, *, max_event: int = DEFAULT_MAX_EVENT, blank_lines: bool = True
+        self,
+        reader: Reader,
+        *,
+        max_event: int = DEFAULT_MAX_EVENT,
+        blank_lines: bool = True,
+        framing: Framing | None = None,
     ) -> None:
+        """`framing` is for a stream that is none of Server-Sent Events."""
         self._reader = reader
-        self._parser = Parser(max_event=max_event, blank_lines=blank_lines)
+        self._parser = framing or Parser(max_event=max_event, blank_lines=blank_lines)
         self._document: bytearray | None = None
         self._sniffed = False
         self._over = False
@@ -68,6 +87,9 @@ class StreamDecoder:
         if not self._over:
             events += self._end(self._reader.end() or [failed(ErrorCode.UPSTREAM_TRUNCATED)])
         return events
+
+    def lost(self) -> list[Event]:
+        return self.eof()  # a finish is the upstream's word, and not the body's end
 
     def _sniff(self, data: bytes) -> bytes:
         # DeepSeek sends empty lines ahead of a JSON body, for as long as the model takes.

@@ -33,7 +33,9 @@ from gateway.wire import json
 _VENDOR = "ai-sdk"
 
 # What they enclose says all there is to say.
-_SILENT = frozenset({"text-start", "text-end", "reasoning-start", "reasoning-end"})
+_SILENT = frozenset(
+    {"text-start", "text-end", "reasoning-start", "reasoning-end", "reasoning-part-finish"}
+)
 
 # The text of a tool's error may name what the upstream runs on: it stays there.
 _TOOL_FAILED: Json = {"error": "the tool failed"}
@@ -76,7 +78,10 @@ class UIStreamReader:
         kind = json.text(said.get("type"))
         if said.get("error") and not kind:
             return [failure(said)]
-        kind = kind or name
+        return self.chunk(kind or name, said)
+
+    def chunk(self, kind: str, said: dict[str, Json]) -> list[Event]:
+        """The events of one chunk of this type."""
         if read := self._chunks.get(kind):
             return read(self, said)
         return [] if kind in _SILENT else [extension(_VENDOR, kind, said)]
@@ -117,7 +122,7 @@ class UIStreamReader:
         return [TextDelta(text)] if text else []
 
     def _reasoning(self, said: dict[str, Json]) -> list[Event]:
-        text = json.text(said.get("delta"))
+        text = json.text(said.get("delta")) or json.text(said.get("text"))
         return [ReasoningDelta(text)] if text else []
 
     def _step_start(self, _said: dict[str, Json]) -> list[Event]:
@@ -184,6 +189,7 @@ class UIStreamReader:
         "abort": _abort,
         "text-delta": _text,
         "reasoning-delta": _reasoning,
+        "reasoning": _reasoning,  # only ai 5.0.0
         "start-step": _step_start,
         "finish-step": _step_finish,
         "source-url": _source,

@@ -193,10 +193,13 @@ def test_the_round_that_is_going_on_stays() -> None:
     assert trimmed(going, Budget(2, 10)) == list(going[2:])
 
 
-def test_without_a_user_nothing_is_told() -> None:
-    """Models refuse a history that begins with an answer."""
+def test_what_begins_with_a_greeting_is_told_whole() -> None:
+    """Nothing is cut where all of it fits; where it does not, the greeting goes first."""
+    greeted = [assistant("Hello!"), user("1"), assistant("one"), user("2")]
+
     assert trimmed([], Budget(10)) == []
-    assert trimmed([assistant("one")], Budget(10)) == []
+    assert trimmed(greeted, Budget(4)) == greeted
+    assert trimmed(greeted, Budget(3)) == greeted[1:]
 
 
 def test_each_message_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:

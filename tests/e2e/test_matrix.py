@@ -15,7 +15,7 @@ from tests.e2e.conftest import Start
 from tests.e2e.running import Answered, Running, config
 from tests.e2e.scripted import END, ScriptedUpstream, Step, chunk, document, head
 from tests.e2e.stories import FORMS, STORIES, UNTOLD, streamed, whole
-from tests.golden_cases import TURN, Case, cases
+from tests.golden_cases import ASK, TURN, Case, cases
 
 # The configuration of each: `kind`, `target`, `upstream`.
 _KINDS: dict[str, dict[str, str]] = {
@@ -372,7 +372,7 @@ def _expected(case: Case, dialect: str) -> tuple[int, bytes]:
     reply = Reply()
     reply.extend(events)
     assert spoken.reply is not None
-    return 200, spoken.reply(TURN, reply.folded())
+    return 200, spoken.reply(TURN, ASK, reply.folded())
 
 
 def _made_equal(body: bytes) -> bytes:

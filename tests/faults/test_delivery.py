@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.dialects import DIALECTS
 from gateway.dialects.bookbag_v1 import BOOKBAG_V1
-from gateway.http import paths
 from tests.e2e.conftest import Start
 from tests.e2e.running import CHATS, config
 from tests.e2e.scripted import (
@@ -77,7 +77,7 @@ async def test_heartbeats_stand_between_events(
 ) -> None:
     """v1 gets comments while the upstream is silent, also in the middle of an event."""
     beating = replace(BOOKBAG_V1, heartbeat=0.01)
-    monkeypatch.setitem(paths.CHAT_PATHS, "/api/v1/chat", beating)
+    monkeypatch.setitem(DIALECTS, "bookbag-v1", beating)
     pinged = asyncio.Event()
     half = event(delta("world"))
     upstream.answers([*said("Hello"), chunk(half[:20]), Wait(pinged), chunk(half[20:]), DONE])
@@ -95,7 +95,7 @@ async def test_heartbeats_stand_between_events(
 
 async def test_v2_gets_no_heartbeats() -> None:
     """Its clients parse every line as JSON."""
-    assert paths.CHAT_PATHS["/api/v2/agents/{agent}/chat"].heartbeat is None
+    assert DIALECTS["bookbag-v2"].heartbeat is None
 
 
 @pytest.mark.parametrize("dialect", ["v1", "v2"])

@@ -1,0 +1,138 @@
+"""A conversation that the client tells anew with every request."""
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Set as AbstractSet
+from functools import partial
+from itertools import takewhile
+
+from gateway.config.routes import Route, RouteTarget
+from gateway.conversations.access import Scope, random_id
+from gateway.conversations.history import tokens, trimmed
+from gateway.conversations.threads import Thread, Threads
+from gateway.core.conversation import Role, message_name
+from gateway.core.errors import GatewayError
+from gateway.core.events import Json
+from gateway.core.turn import ChatRequest, Message, Reply, Turn
+from gateway.proxy.call import Call
+from gateway.proxy.dialogue import state_key
+from gateway.proxy.handing import hand_over
+
+HandOver = Callable[[RouteTarget, str, str, Json], Awaitable[None]]
+"""Gives a tool's result to a target: by its own ids of the conversation and of the call."""
+
+
+class Told:
+    """Nothing of it is kept, but what hosted agents call it."""
+
+    replaces = False
+
+    def __init__(self, ask: ChatRequest, route: Route, hosted: "Hosted | None" = None) -> None:
+        self.turn = Turn(
+            conversation_id=ask.session_id or str(random_id()),
+            user_message_id=message_name(random_id()),
+            message_id=message_name(random_id()),
+            user_id=ask.user_id,
+            created=int(time.time()),
+        )
+        self._ask = ask
+        self._route = route
+        self._hosted = hosted
+
+    def messages(self) -> tuple[Message, ...]:
+        said = list(self._ask.history)
+        if self._ask.message is not None:
+            said.append(Message(Role.USER, self._ask.message))
+        instructions = [*self._instructions(), *takewhile(_is_system, said)]
+        said = said[len(instructions) - len(self._instructions()) :]
+        used = sum(map(tokens, instructions))
+        return (*instructions, *trimmed(said, self._route.history, used))
+
+    async def theirs(self, target: RouteTarget) -> tuple[str | None, str | None]:
+        return (await self._hosted.known(target) if self._hosted else None), None
+
+    @property
+    def call_ids(self) -> frozenset[str]:
+        return frozenset(call.call_id for said in self._ask.history for call in said.tool_calls)
+
+    async def commit(self, reply: Reply, target: RouteTarget, model: str | None) -> None:
+        if self._hosted is not None:
+            await self._hosted.keep(reply, target)
+
+    async def abandon(self) -> None:
+        if self._hosted is not None:
+            await self._hosted.end()
+
+    def _instructions(self) -> Sequence[Message]:
+        text = self._route.instructions
+        return [Message(Role.SYSTEM, text)] if text else []
+
+
+class Hosted:
+    """What hosted agents know of the conversation. Of an answer its client tells the parts of the
+    types that are `replayed`."""
+
+    def __init__(
+        self, threads: Threads, thread: Thread, replayed: AbstractSet[type], hand_over: HandOver
+    ) -> None:
+        self._threads = threads
+        self._thread = thread
+        self._replayed = replayed
+        self._hand_over = hand_over
+        self._asked: dict[str, str] = {}
+        """The targets that were asked to go on, with what they call the conversation."""
+        self._kept = False
+
+    async def known(self, target: RouteTarget) -> str | None:
+        """What the target calls it; the results of its tools are there first. None where it is to
+        be told everything: it does not know the conversation, does not take the results, or has
+        been asked already and may have heard the question."""
+        key = state_key(target)
+        known = self._thread.conversation.upstream_ids.get(key)
+        if known is None or key in self._asked:
+            return None
+        self._asked[key] = known
+        if self._thread.results and target.kind.result is None:
+            return None
+        try:
+            for call_id, output in self._thread.results.items():
+                await self._hand_over(target, known, call_id, output)
+        except GatewayError:
+            return None
+        return known
+
+    async def keep(self, reply: Reply, target: RouteTarget) -> None:
+        """Remember who answered, if it keeps the conversation; what is incomplete leads nowhere."""
+        key = state_key(target)
+        conversation = reply.metadata.conversation_id or self._asked.get(key)
+        if reply.finish is None or conversation is None or not target.kind.stateful:
+            return
+        self._kept = True
+        await self._threads.keep(self._thread, reply, self._replayed, (key, conversation))
+
+    async def end(self) -> None:
+        """The turn is over. An upstream that went on without us cannot be gone on with."""
+        if self._asked and not self._kept:
+            await self._threads.forget(self._thread)
+        await self._threads.release(self._thread)
+
+
+async def told(call: Call, scope: Scope, route: Route, ask: ChatRequest, threads: Threads) -> Told:
+    """The conversation of a stateless client's request; the store is asked only where a target of
+    the agent keeps conversations."""
+    if not any(target.kind.stateful for target in route.targets):
+        return Told(ask, route)
+    thread = await threads.find(scope.place, ask)
+    over = partial(_hand_over, call)
+    return Told(ask, route, Hosted(threads, thread, call.dialect.replayed, over))
+
+
+async def _hand_over(
+    call: Call, target: RouteTarget, conversation: str, call_id: str, output: Json
+) -> None:
+    request_id = call.exchange.request_id
+    await hand_over(call.snapshot, target, conversation, call_id, output, request_id)
+
+
+def _is_system(message: Message) -> bool:
+    return message.role is Role.SYSTEM
