@@ -344,6 +344,7 @@ def test_extensions_that_all_releases_know() -> None:
         Extension("ai-sdk", "tool-approval-request", {"approvalId": "a", "toolCallId": "c"}),
         Extension("ai-sdk", "reset-step", {}),
         Extension("ai-sdk", "message-metadata", {}),
+        Extension("ai-sdk", "message-metadata", {"messageMetadata": "calm"}),
         Extension("ai-sdk", "file", {"mediaType": "image/png"}),
         Extension("ai-sdk", "file", {"url": "javascript:alert(1)", "mediaType": "image/png"}),
         Extension("ai-sdk", "file", {"url": "data:text/html,<script>", "mediaType": "text/html"}),

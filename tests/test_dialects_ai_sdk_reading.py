@@ -339,6 +339,12 @@ def test_everything_wrong_is_named_at_once() -> None:
     assert list(found) == ["messages[0].role", "id", "X-Agent-Identifier"]
 
 
+@pytest.mark.parametrize("wrong", [{}, {"role": "user", "parts": [{}] * 1000}])
+def test_the_first_message_that_is_wrong_is_enough(wrong: Json) -> None:
+    """There may be as many as a body holds: to name each would keep everybody else waiting."""
+    assert len(problems({"messages": [wrong] * 1000})) == 1
+
+
 def test_the_body_is_an_object() -> None:
     """A list of messages alone is no request."""
     assert problems([USER]) == {}

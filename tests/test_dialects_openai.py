@@ -513,12 +513,13 @@ def test_citations() -> None:
     span: dict[str, Json] = {"start_index": 0, "end_index": 0}
     first: Json = {"url": page.url, "title": "A", "content": "Two days.", **span}
     second: Json = {"url": bare.url, "title": "", **span}
-    wanted: Json = [
+    wanted: list[Json] = [
         {"type": "url_citation", "url_citation": first},
         {"type": "url_citation", "url_citation": second},
     ]
     document = Citation(title="Manual")
-    assert deltas(Citations([page, document, bare]), STOP) == [{"annotations": wanted}]
+    numbered: Json = [{**json.mapping(each), "index": number} for number, each in enumerate(wanted)]
+    assert deltas(Citations([page, document, bare]), STOP) == [{"annotations": numbered}]
     message = json.mapping(choice(whole(Citations([page, bare]), STOP))["message"])
     assert message["annotations"] == wanted
 

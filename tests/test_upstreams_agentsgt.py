@@ -1,6 +1,7 @@
 """What AgentsGT is asked, and how the form of its answer is told."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -90,6 +91,15 @@ def test_users(user: str | None, sent: str | None) -> None:
     request = ask(Prompt(messages=(HELLO,), stream=True, user_id=user))
 
     assert request.headers.get("X-Agent-Identifier") == sent
+
+
+def test_an_openai_clients_user() -> None:
+    """One whose name is no id here is named too, unless the key says who it is."""
+    params: dict[str, Json] = {"user": "ann@acme.com"}
+    prompt = Prompt(messages=(HELLO,), stream=True, params=params)
+
+    assert ask(prompt).headers == {"X-Agent-Identifier": "ann@acme.com"}
+    assert ask(replace(prompt, user_id="bob")).headers == {"X-Agent-Identifier": "bob"}
 
 
 def test_tools_are_told_in_words() -> None:

@@ -72,6 +72,15 @@ def test_user_and_whole_answer(kind: str) -> None:
     assert body(kind, prompt) == {"message": "Hello", "stream": False, "userId": "user_1"}
 
 
+@pytest.mark.parametrize("kind", HOSTED)
+@pytest.mark.parametrize("user", ["ann@acme.com", "x" * 129, "\0", ""])
+def test_users_that_they_do_not_take(kind: str, user: str) -> None:
+    """They are not named: the message would be refused for it."""
+    prompt = Prompt(messages=(HELLO,), stream=True, user_id=user)
+
+    assert body(kind, prompt) == {"message": "Hello", "stream": True}
+
+
 def test_v1_model() -> None:
     """v1 takes a model: the client's, or else the target's."""
     prompt = Prompt(messages=(HELLO,), stream=True)

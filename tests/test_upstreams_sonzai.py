@@ -1,6 +1,7 @@
 """Sonzai as an upstream: what it is asked, its pieces and its errors. Its streams are in
 `golden/sonzai/`."""
 
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -118,6 +119,16 @@ def test_everything() -> None:
     }
 
 
+def test_an_openai_clients_user() -> None:
+    """One whose name is no id here is named too, unless the key says who it is: what Sonzai
+    remembers of one user is not for the next."""
+    params: dict[str, Json] = {"user": "ann@acme.com"}
+    prompt = Prompt(messages=(HELLO,), stream=True, params=params)
+
+    assert json.mapping(body(prompt))["user_id"] == "ann@acme.com"
+    assert json.mapping(body(replace(prompt, user_id="bob")))["user_id"] == "bob"
+
+
 def test_the_targets_own() -> None:
     """A target's params hold against the client's, and cannot say what the gateway says."""
     target = Target(
@@ -231,6 +242,22 @@ def test_no_pieces(piece: Json) -> None:
 
 
 # Streams
+
+
+def test_an_error_beside_text() -> None:
+    """A finish for an error fails the turn, whatever is said with it."""
+    choice: Json = {"delta": {"content": "Hel"}, "index": 0, "finish_reason": "error"}
+    *said, last = events({"choices": [choice]})
+
+    assert said == [TextDelta("Hel")]
+    assert last == Failure(ErrorCode.UPSTREAM_FAILED, MESSAGES[ErrorCode.UPSTREAM_FAILED])
+
+
+def test_the_whole_text_twice() -> None:
+    """Whoever says all of it with two chunks has said it once."""
+    whole: Json = {"full_content": "Hello", "finish_reason": "stop"}
+
+    assert events(whole, whole) == [TextDelta("Hello"), Finish(FinishReason.STOP)]
 
 
 def test_calls_are_bounded() -> None:

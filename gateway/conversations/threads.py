@@ -25,6 +25,9 @@ from gateway.wire import json
 # Beside the subjects of Idempotency-Keys, which begin with "key:" or "address:".
 _SUBJECT = "thread"
 
+# The whole numbers that JSON here may have: a greater one is read as a float, and stays one.
+_LEAST, _BEYOND = -(1 << 63), 1 << 64
+
 
 @dataclass(slots=True, kw_only=True)
 class Thread:
@@ -80,7 +83,7 @@ class Threads:
         of these types. `ids` are the target's key and what it calls the conversation."""
         found, now, target = thread.conversation, self._clock(), ids[0]
         said = [*thread.ask.history, *_question(thread.ask), *answer_of(reply, replayed)]
-        key, message = fingerprint(found.place, thread.ask.user_id, said), self._mint()
+        key, message = fingerprint(found.place, _user(thread.ask), said), self._mint()
         answered = Answered(
             subject=_SUBJECT,
             key=key,
@@ -105,7 +108,7 @@ class Threads:
         if not any(said.role is Role.ASSISTANT for said in earlier):
             return None
         store, claims = self._access.store, list[int]()
-        key = fingerprint(place, ask.user_id, earlier)
+        key = fingerprint(place, _user(ask), earlier)
         answered = await store.answered(_SUBJECT, key, self._clock())
         if answered is None or not await store.claim(answered.conversation):
             return None
@@ -160,6 +163,11 @@ def answer_of(reply: Reply, replayed: AbstractSet[type]) -> list[Message]:
     return [said, *(Message(Role.TOOL, written(o.output), call_id=o.call_id) for o in told)]
 
 
+def _user(ask: ChatRequest) -> str | None:
+    """Whoever asks, also by a name that is no user's id here and is only handed on."""
+    return ask.user_id or json.text(ask.params.get("user")) or None
+
+
 def _question(ask: ChatRequest) -> list[Message]:
     return [] if ask.message is None else [Message(Role.USER, ask.message)]
 
@@ -212,16 +220,17 @@ def _answer(said: Sequence[Message]) -> Json:
 
 def _plain(value: Json) -> Json:
     """The same for all that JavaScript and Python make of one value."""
+    return _sorted(structured(value) if isinstance(value, str) else value)
+
+
+def _sorted(value: Json) -> Json:
     match value:
         case dict():
-            return {name: _plain(value[name]) for name in sorted(value)}
+            return {name: _sorted(value[name]) for name in sorted(value)}
         case list():
-            return [_plain(item) for item in value]
-        case float() if value.is_integer():
+            return [_sorted(item) for item in value]
+        case float() if value.is_integer() and _LEAST <= value < _BEYOND:
             return int(value)
-        case str():
-            inner = structured(value)
-            return value if inner is value else _plain(inner)
         case _:
             return value
 

@@ -213,7 +213,9 @@ def _data(said: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def _metadata(said: Mapping[str, Json]) -> dict[str, Json] | None:
-    return {"messageMetadata": said["messageMetadata"]} if "messageMetadata" in said else None
+    # Clients merge it with what the last frame says, and throw where it is a text.
+    known = said.get("messageMetadata")
+    return {"messageMetadata": known} if isinstance(known, dict) else None
 
 
 # What every release knows; those of later ones (approvals, custom parts) would kill the others.

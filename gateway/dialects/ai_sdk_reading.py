@@ -78,6 +78,8 @@ def _messages(read: Fields) -> Iterator[Message]:
             read.problems[f"{where}.role"] = f"is required and must be one of {', '.join(Role)}"
         else:
             yield from _Reading(role, where, read.problems).messages(json.mapping(message))
+        if read.problems:  # the first that is wrong is enough: there may be very many
+            return
 
 
 def _parts(message: dict[str, Json]) -> list[Json]:
@@ -112,6 +114,8 @@ class _Reading:
     def messages(self, message: dict[str, Json]) -> list[Message]:
         for index, part in enumerate(_parts(message)):
             self._read(json.mapping(part), f"{self.where}.parts[{index}]")
+            if self.problems:
+                return []
         self._end_step()
         return self.done
 

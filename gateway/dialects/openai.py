@@ -61,6 +61,7 @@ class OpenAIEncoder:
         self._unargued: set[str] = set()
         """Those of them of whose arguments nothing has been said."""
         self._held: dict[str, ToolCall] = {}
+        self._cited = 0
         self._usage_asked = ask.include_usage
         self._head = _head(turn, ask, "chat.completion.chunk")
         self._tail = b',"usage":null}\n\n' if ask.include_usage else b"}\n\n"
@@ -104,7 +105,11 @@ class OpenAIEncoder:
         said = _annotations(event.items)
         if len(said) < len(event.items):
             self.dropped.count(event)
-        return self._delta(b"annotations", said) if said else b""
+        # Python's stream helper joins lists by it, and throws at a second one without.
+        for item in said:
+            item["index"] = self._cited
+            self._cited += 1
+        return self._delta(b"annotations", [*said]) if said else b""
 
     # Tool calls.
 
@@ -199,7 +204,7 @@ def _reason(reason: FinishReason, *, calls: bool) -> str:
     return _REASONS[reason]
 
 
-def _annotations(items: Iterable[Citation]) -> list[Json]:
+def _annotations(items: Iterable[Citation]) -> list[dict[str, Json]]:
     """Of web pages only. Clients want a title and a span, also where nobody knows one."""
     return [
         {"type": "url_citation", "url_citation": _source(item, item.url)}
@@ -258,7 +263,7 @@ def _message(reply: Reply) -> dict[str, Json]:
     more: dict[str, Json] = {
         "reasoning_content": reasoning,
         "tool_calls": [_whole(call) for call in reply.tool_calls if call.call_id not in outputs],
-        "annotations": _annotations(cited),
+        "annotations": [*_annotations(cited)],
     }
     said = {name: value for name, value in more.items() if value}
     content = reply.text or (None if "tool_calls" in said else "")

@@ -79,9 +79,10 @@ class Hosted:
         self._thread = thread
         self._replayed = replayed
         self._hand_over = hand_over
-        self._asked: dict[str, str] = {}
-        """The targets that were asked to go on, with what they call the conversation."""
-        self._kept = False
+        self._asked: dict[str, str | None] = {}
+        """The targets that know it, with what they call the conversation that they are to go on
+        with; None where they are told everything after all."""
+        self._over = False
 
     async def known(self, target: RouteTarget) -> str | None:
         """What the target calls it; the results of its tools are there first. None where it is to
@@ -89,16 +90,18 @@ class Hosted:
         been asked already and may have heard the question."""
         key = state_key(target)
         known = self._thread.conversation.upstream_ids.get(key)
-        if known is None or key in self._asked:
+        if known is None:
             return None
-        self._asked[key] = known
-        if self._thread.results and target.kind.result is None:
+        first = key not in self._asked
+        self._asked[key] = None
+        if not first or (self._thread.results and target.kind.result is None):
             return None
         try:
             for call_id, output in self._thread.results.items():
                 await self._hand_over(target, known, call_id, output)
         except GatewayError:
             return None
+        self._asked[key] = known
         return known
 
     async def keep(self, reply: Reply, target: RouteTarget) -> None:
@@ -107,12 +110,13 @@ class Hosted:
         conversation = reply.metadata.conversation_id or self._asked.get(key)
         if reply.finish is None or conversation is None or not target.kind.stateful:
             return
-        self._kept = True
+        self._over = True
         await self._threads.keep(self._thread, reply, self._replayed, (key, conversation))
 
     async def end(self) -> None:
         """The turn is over. An upstream that went on without us cannot be gone on with."""
-        if self._asked and not self._kept:
+        forgets, self._over = bool(self._asked) and not self._over, True
+        if forgets:
             await self._threads.forget(self._thread)
         await self._threads.release(self._thread)
 

@@ -123,11 +123,12 @@ _OWN = "messages"
 def _request(target: Target, prompt: Prompt) -> UpstreamRequest:
     body = {name: value for name, value in target.params.items() if name != _OWN}
     said = folding.plain(prompt.messages)
+    user = prompt.user_id or json.identifier(prompt.params.get("user"))
     body[_OWN] = [{"role": role.value, "content": text} for role, text in said]
     return UpstreamRequest(
         f"/api/v1/agents/chat/{quote(target.agent or '', safe='')}",
         json.dumps(body),
-        headers={"X-Agent-Identifier": _in_header(prompt.user_id)} if prompt.user_id else {},
+        headers={"X-Agent-Identifier": _in_header(user)} if user else {},
     )
 
 

@@ -1,6 +1,6 @@
 """What a stateful upstream is sent: one message, for it knows the rest of the conversation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from gateway.core.conversation import Role
 from gateway.core.events import ToolCall
@@ -53,8 +53,9 @@ def _speech(said: Message) -> str:
     return f"{said.role.value}: {said.text}" if said.text else ""
 
 
-def _result(said: Message, calls: Mapping[str | None, ToolCall]) -> str:
-    call = calls.get(said.call_id)
+def _result(said: Message, calls: dict[str | None, ToolCall]) -> str:
+    # Its arguments are told once, or many results of one long call were many times what was sent.
+    call = calls.pop(said.call_id, None)
     if call is None:
         return f"tool: {said.text}"
     return f"tool {call.name}({arguments_text(call.arguments)}): {said.text}"
@@ -64,14 +65,14 @@ def plain(messages: Sequence[Message]) -> list[tuple[Role, str]]:
     """The conversation for an upstream whose messages are text alone: whose each is, and what it
     says. A tool's result is told by the user, for the answer comes after it; results that follow
     each other are one message."""
-    told: list[tuple[Role, str]] = []
+    told: list[tuple[Role, list[str]]] = []
     results = False
     for said, line in zip(messages, _lines(messages), strict=True):
         if said.role is Role.TOOL and results:
-            told[-1] = (Role.USER, f"{told[-1][1]}\n{line}")
+            told[-1][1].append(line)
         elif said.role is Role.TOOL:
-            told.append((Role.USER, line))
+            told.append((Role.USER, [line]))
         elif said.text or said.role is not Role.ASSISTANT:
-            told.append((said.role, said.text))
+            told.append((said.role, [said.text]))
         results = said.role is Role.TOOL
-    return told
+    return [(role, "\n".join(lines)) for role, lines in told]

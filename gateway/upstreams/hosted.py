@@ -4,6 +4,7 @@ Both keep conversations, take one message at a time at the same path, and give a
 message of typed parts. Sources: both vendors' pages of `POST /agents/{agent}/chat`.
 """
 
+import re
 from collections.abc import Callable
 from typing import ClassVar
 from urllib.parse import quote, unquote
@@ -36,6 +37,8 @@ _IN_PATH = "/%!$&'()*+,;=:@-._~"
 _IN_QUERY = _IN_PATH + "?"
 _ENCODED_TWICE = "%25"  # no id has a percent sign
 
+_USER_ID = re.compile(r"[a-zA-Z0-9._-]{1,128}", re.ASCII)
+
 _FINISH_REASONS: dict[Json, FinishReason] = {reason.value: reason for reason in FinishReason}
 
 
@@ -55,7 +58,8 @@ def chat(target: Target, prompt: Prompt, conversation: Json) -> UpstreamRequest:
         body["message"] = message
     if conversation is not None:
         body["conversationId"] = conversation
-    if prompt.user_id is not None:
+    # One of another form, as Sonzai's clients may have, would have every message refused.
+    if prompt.user_id is not None and _USER_ID.fullmatch(prompt.user_id):
         body["userId"] = prompt.user_id
     return _post(target, ("chat",), body)
 

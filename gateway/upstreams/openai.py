@@ -115,9 +115,9 @@ class OpenAIReader:
         if not isinstance(delta, dict):
             delta = json.mapping(choice.get("message"))
         events: list[Event] = []
-        for key in delta:
-            if key in self._parts:
-                events += self._parts[key](self, delta)
+        for key, read in self._parts.items():
+            if key in delta:
+                events += read(self, delta)
         reason = choice.get("finish_reason")
         if reason and isinstance(reason, str):
             if reason in _BROKEN_OFF:
@@ -125,7 +125,8 @@ class OpenAIReader:
             self._reason = _FINISH_REASONS.get(reason, FinishReason.OTHER)
         return events
 
-    # The parts of a delta, each read by the function under its key in `_parts`.
+    # The parts of a delta, each read by the function under its key in `_parts`, and in the order of
+    # that: a whole message may hold its text before the reasoning that led to it.
 
     def _content(self, delta: dict[str, Json]) -> list[Event]:
         content = delta["content"]

@@ -55,7 +55,9 @@ def _rounds(messages: Iterable[Message]) -> Iterator[tuple[Message, list[Message
 def _round(said: Message, results: list[Message]) -> Iterator[Json]:
     # Not by a set of all ids: servers use the ids of one answer again in the next.
     answers = {result.call_id: result.text for result in results}
-    calls = [call for call in said.tool_calls if call.call_id in answers]
+    # An id counts once: a long result would be sent again for each call that has it.
+    named = {call.call_id: call for call in said.tool_calls if call.call_id in answers}
+    calls = list(named.values())
     if calls:
         made: list[Json] = [_call(call) for call in calls]
         yield {"role": said.role.value, "content": _content(said) or None, "tool_calls": made}

@@ -98,7 +98,7 @@ class SonzaiReader:
 
     def _chunk(self, said: dict[str, Json]) -> list[Event]:
         events = self._choices(said.get("choices"))
-        if len(said) == 1 and events:
+        if len(said) == 1 and events and not self._broken:
             return events  # a piece of text, as nearly every chunk
         if any(said.get(key) for key in _ERRORS):
             return [_failure(said)]
@@ -134,7 +134,10 @@ class SonzaiReader:
         text = json.text(said.get("full_content"))
         if text:
             self._reason = self._reason or FinishReason.OTHER
-        return [] if self._spoke or not text else [TextDelta(text)]
+        if self._spoke or not text:
+            return []
+        self._spoke = True
+        return [TextDelta(text)]
 
     def _typed(self, said: dict[str, Json]) -> list[Event]:
         kind = json.text(said.get("type"))

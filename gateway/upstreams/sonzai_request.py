@@ -26,7 +26,8 @@ def request(target: Target, prompt: Prompt) -> UpstreamRequest:
         ],
     }
     named = {
-        "user_id": prompt.user_id,
+        # Without one, all would be one user, and share what it remembers of them.
+        "user_id": prompt.user_id or json.identifier(prompt.params.get("user")),
         "session_id": prompt.session_id,
         "model": prompt.model or target.model,
     }

@@ -25,6 +25,7 @@ from gateway.core.events import (
     ToolOutput,
 )
 from gateway.core.turn import ChatRequest, Message, Reply
+from gateway.wire import json
 from tests.conversations.records import ACME, NOW
 from tests.conversations.records import EVERYTHING as ALL
 
@@ -272,6 +273,37 @@ def test_what_makes_no_difference() -> None:
         said("\n\ttwo", ToolCall("c", "f", '{"a":[{"c":2.5,"d":1.0}],"b":1}')),
         result("{ }", "c"),
     )
+
+
+def nested(times: int) -> Json:
+    """JSON in a string of JSON, again and again, each as deep as JSON may be."""
+    value: Json = "the end"
+    for _ in range(times):
+        for _ in range(json.MAX_DEPTH - 1):
+            value = [value]
+        value = json.dumps(value).decode()
+    return value
+
+
+@pytest.mark.parametrize("value", [1e300, -1e300, 2.0**64, 18446744073709551615, nested(8)])
+async def test_any_json_of_tools(desk: Desk, value: Json) -> None:
+    """Numbers beyond 64 bits and strings in strings: nothing fails of them."""
+    called, text = ToolCall("c", "f", {"n": value}), json.dumps({"n": value}).decode()
+    history = [user("1"), said("", called), result(text, "c")]
+    await desk.turn(ask(*history), TextDelta("Done"))
+
+    assert await desk.known(ask(*history, said("Done"), message="2")) == KNOWN
+
+
+async def test_a_user_by_any_name(desk: Desk) -> None:
+    """Who is no user here, but is named to the upstream, has a conversation of their own too."""
+    ann = replace(ask(message="1"), params={"user": "ann@example.com"})
+    await desk.turn(ann, TextDelta("One"))
+    later = ask(user("1"), said("One"), message="2")
+
+    assert await desk.known(replace(later, params={"user": "bob@example.com"})) == {}
+    assert await desk.known(later) == {}
+    assert await desk.known(replace(later, params=ann.params)) == KNOWN
 
 
 def test_what_makes_one() -> None:

@@ -1,6 +1,7 @@
 """A few turns, told by every kind of upstream: each event in each protocol's own frames.
 
-What clients must receive of them stands in `test_matrix`, by hand.
+What clients must receive of them stands in `test_matrix`, and of some by hand in
+`test_translation`.
 """
 
 from collections.abc import Callable
@@ -53,6 +54,12 @@ def _plain(*data: Json) -> list[Frame]:
     return [(None, value) for value in data]
 
 
+def _halves(arguments: Json) -> tuple[str, str]:
+    """A call's arguments as they come."""
+    text = json.dumps(arguments).decode()
+    return text[:4], text[4:]
+
+
 # OpenAI
 
 
@@ -68,11 +75,10 @@ def _openai(event: Event) -> list[Frame]:
             return _plain(_chunk({"reasoning_content": text}))
         case ToolCall(call_id, name, arguments):
             first: Json = {"name": name, "arguments": ""}
-            rest: Json = {"arguments": json.dumps(arguments).decode()}
-            return _plain(
-                _chunk({"tool_calls": [{"index": 0, "id": call_id, "function": first}]}),
-                _chunk({"tool_calls": [{"index": 0, "function": rest}]}),
-            )
+            begun: dict[str, Json] = {"index": 0, "id": call_id, "function": first}
+            calls: list[dict[str, Json]] = [begun]
+            calls += [{"index": 0, "function": {"arguments": h}} for h in _halves(arguments)]
+            return _plain(*(_chunk({"tool_calls": [call]}) for call in calls))
         case Citations(items):
             return _plain(_chunk({"annotations": [_annotation(item) for item in items]}))
         case Finish(reason):
@@ -198,10 +204,12 @@ def _chatbase(event: Event) -> list[Frame]:
             return _plain({"type": "reasoning-delta", "id": "r1", "delta": text})
         case ToolCall(call_id, name, arguments):
             called: dict[str, Json] = {"toolCallId": call_id}
-            half = json.dumps(arguments).decode()
             return _plain(
                 {"type": "tool-input-start", **called, "toolName": name},
-                {"type": "tool-input-delta", **called, "inputTextDelta": half},
+                *(
+                    {"type": "tool-input-delta", **called, "inputTextDelta": half}
+                    for half in _halves(arguments)
+                ),
                 {"type": "tool-input-available", **called, "toolName": name, "input": arguments},
             )
         case Citations(items):
@@ -212,6 +220,76 @@ def _chatbase(event: Event) -> list[Frame]:
             raise AssertionError(event)
 
 
+# Sonzai
+
+
+def _sonzai(event: Event) -> list[Frame]:
+    match event:
+        case TextDelta(text):
+            return _plain({"choices": [{"delta": {"content": text}, "index": 0}]})
+        case ToolCall(call_id, name, arguments):
+            made: Json = {"id": call_id, "name": name, "parameters": arguments}
+            return _plain({"type": "side_effects", "data": {"externalToolCalls": [made]}})
+        case Finish(reason):
+            word = reason.value.replace("-", "_")
+            last: Json = {"delta": {}, "finish_reason": word, "index": 0}
+            usage: Json = {"promptTokens": 3, "completionTokens": 2, "totalTokens": 5}
+            return _plain({"choices": [last], "usage": usage}, "[DONE]")
+        case Failure(_, message):
+            return _plain({"error": {"message": message}}, "[DONE]")
+        case _:
+            raise AssertionError(event)
+
+
+# AgentsGT's three forms, which are the AI SDK's.
+
+
+def _agentsgt(event: Event) -> list[Frame]:
+    match event:
+        case TextDelta(text):
+            return _plain(
+                {"type": "text-start", "id": "t1"},
+                {"type": "text-delta", "id": "t1", "delta": text},
+                {"type": "text-end", "id": "t1"},
+            )
+        case Finish(reason):
+            known: Json = {"usage": {"inputTokens": 3, "outputTokens": 2}}
+            finish: dict[str, Json] = {"type": "finish", "finishReason": reason.value}
+            end: Json = {"type": "finish-step"}
+            return _plain(end, {**finish, "messageMetadata": known}, "[DONE]")
+        case _:
+            return _chatbase(event)
+
+
+def _agentsgt_data(event: Event) -> list[Frame]:
+    """Lines, each with its code as the name."""
+    match event:
+        case TextDelta(text):
+            return [("0", text)]
+        case ReasoningDelta(text):
+            return [("g", text)]
+        case ToolCall(call_id, name, arguments):
+            return [("9", {"toolCallId": call_id, "toolName": name, "args": arguments})]
+        case Citations(items):
+            source: dict[str, Json] = {"sourceType": "url", "id": "s1"}
+            return [("h", {**source, **_citation(item)}) for item in items]
+        case Finish(reason):
+            known: Json = {
+                "finishReason": reason.value,
+                "usage": {"promptTokens": 3, "completionTokens": 2},
+            }
+            return [("e", known), ("d", known)]
+        case Failure(_, message):
+            return [("3", message)]
+        case _:
+            raise AssertionError(event)
+
+
+def _agentsgt_text(event: Event) -> list[Frame]:
+    """No frames: the end of the body is the end of the answer."""
+    return [(None, event.text)] if isinstance(event, TextDelta) else []
+
+
 FORMS: dict[str, Callable[[Event], list[Frame]]] = {
     "openai": _openai,
     "bookbag-v1": _bookbag_v1,
@@ -219,20 +297,49 @@ FORMS: dict[str, Callable[[Event], list[Frame]]] = {
     "chatbase-a": _chatbase_a,
     "chatbase-b": _chatbase_b,
     "chatbase-c": _chatbase_c,
+    "sonzai": _sonzai,
+    "agentsgt": _agentsgt,
+    "agentsgt-data": _agentsgt_data,
+    "agentsgt-text": _agentsgt_text,
 }
 
-# Bookbag v1 has no frames for these.
-UNTOLD = {("bookbag-v1", "tool"), ("bookbag-v1", "reasoning")}
+_BEGINNINGS: dict[str, list[Frame]] = {
+    "chatbase-a": [(None, {"type": "start", "messageId": "m1"})],
+    "chatbase-b": [("message-start", {"type": "message-start", "messageId": "m1"})],
+    "chatbase-c": [(None, {"type": "start", "messageId": "m1"})],
+    "sonzai": [(None, {"type": "context_ready", "build_duration_ms": 7})],
+    "agentsgt": _plain({"type": "start", "messageId": "m1"}, {"type": "start-step"}),
+    "agentsgt-data": [("f", {"messageId": "m1"})],
+}
+
+_V1 = "v1's frames are text, citations, the end and errors"
+_SONZAI = "a chunk holds text, calls as side effects, the end and errors"
+_TEXT = "a text without frames says nothing but itself"
+
+UNTOLD: dict[tuple[str, str], str] = {
+    ("bookbag-v1", "tool"): _V1,
+    ("bookbag-v1", "reasoning"): _V1,
+    ("sonzai", "citations"): _SONZAI,
+    ("sonzai", "reasoning"): _SONZAI,
+    ("agentsgt-text", "tool"): _TEXT,
+    ("agentsgt-text", "citations"): _TEXT,
+    ("agentsgt-text", "reasoning"): _TEXT,
+    ("agentsgt-text", "error"): _TEXT,
+    ("agentsgt-text", "late-error"): _TEXT,
+}
+"""The stories that a form has no words for, and why."""
 
 
 def streamed(form: str, story: str) -> list[bytes]:
     """The story's events as the upstream streams them."""
-    start: list[Frame] = []
-    if form.startswith("chatbase"):
-        begun = "message-start" if form == "chatbase-b" else "start"
-        start = [(begun if form == "chatbase-b" else None, {"type": begun, "messageId": "m1"})]
-    frames = [frame for event in STORIES[story] for frame in FORMS[form](event)]
-    return [_written(*frame) for frame in start + frames]
+    told = [frame for event in STORIES[story] for frame in FORMS[form](event)]
+    write = _WRITERS.get(form, _written)
+    return [write(*frame) for frame in _BEGINNINGS.get(form, []) + told]
+
+
+def whole(form: str, story: str) -> Json:
+    """The story as one JSON answer."""
+    return _DOCUMENTS.get(form, _hosted_document)(STORIES[story])
 
 
 def _written(name: str | None, data: Json) -> bytes:
@@ -240,10 +347,15 @@ def _written(name: str | None, data: Json) -> bytes:
     return (f"event: {name}\n".encode() if name else b"") + b"data: " + text + b"\n\n"
 
 
-def whole(form: str, story: str) -> Json:
-    """The story as one JSON answer."""
-    events = STORIES[story]
-    return _openai_document(events) if form == "openai" else _hosted_document(events)
+def _line(code: str | None, data: Json) -> bytes:
+    return f"{code}:".encode() + json.dumps(data) + b"\n"
+
+
+def _bare(_name: str | None, data: Json) -> bytes:
+    return json.text(data).encode()
+
+
+_WRITERS = {"agentsgt-data": _line, "agentsgt-text": _bare}
 
 
 def _openai_document(events: list[Event]) -> Json:
@@ -284,3 +396,17 @@ def _hosted_document(events: list[Event]) -> Json:
     parts: list[Json] = [_part(event) for event in said]
     message: Json = {"id": "msg_789", "role": "assistant", "parts": parts, "metadata": metadata}
     return {"data": message}
+
+
+def _agentsgt_document(events: list[Event]) -> Json:
+    *said, last = events
+    if isinstance(last, Failure):
+        return {"error": last.message}
+    text = "".join(event.text for event in said if isinstance(event, TextDelta))
+    return {"success": True, "response": text}
+
+
+_DOCUMENTS: dict[str, Callable[[list[Event]], Json]] = {
+    "openai": _openai_document,
+    "agentsgt": _agentsgt_document,
+}

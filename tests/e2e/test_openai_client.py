@@ -314,6 +314,25 @@ async def test_the_stream_helper_on_text(start: Start, connect: Connect) -> None
     assert final.usage is not None
 
 
+async def test_the_stream_helper_on_sources(
+    start: Start, connect: Connect, upstream: ScriptedUpstream
+) -> None:
+    """`.stream()` puts the sources of several chunks together."""
+    urls = [f"https://acme.example/{number}" for number in range(3)]
+    cited: list[Json] = [{"type": "url_citation", "url_citation": {"url": url}} for url in urls]
+    chunks: list[Json] = [
+        {"choices": [{"index": 0, "delta": {"annotations": said}}]}
+        for said in (cited[:1], cited[1:])
+    ]
+    upstream.answers(sse(*chunks, finish()))
+    client = connect(await start(config(upstream.url)))
+    async with client.chat.completions.stream(model="1", messages=[HI]) as stream:
+        final = await stream.get_final_completion()
+    annotations = final.choices[0].message.annotations
+    assert annotations is not None
+    assert [each.url_citation.url for each in annotations] == urls
+
+
 # Errors
 
 

@@ -20,6 +20,7 @@ from tests.e2e.scripted import (
     event,
     head,
     openai_text,
+    sse,
 )
 from tests.e2e.test_hosted import BOOKBAG, CHATBASE, DOWN, TAKEN, Hosted, both
 
@@ -297,6 +298,26 @@ async def test_users_are_kept_apart(start: Start, upstream: ScriptedUpstream) ->
 
     told = folded("user: 1", "assistant: One", "2")
     assert asked(upstream)[1] == ("chat", {"message": told, "userId": "bob"})
+
+
+async def test_a_new_conversation_without_a_name(start: Start, upstream: ScriptedUpstream) -> None:
+    """What an upstream was told from the start is not taken for the conversation before it."""
+    unnamed = sse(
+        {"type": "text-delta", "delta": "Shipped"}, {"type": "finish", "finishReason": "stop"}
+    )
+    upstream.answers(
+        CHATBASE.call("call_0", 1, "msg_5"), REFUSED, unnamed, CHATBASE.text("Bye", "msg_7", OTHER)
+    )
+    client = await serve(start, upstream, CHATBASE)
+    client.messages.append({"role": "user", "content": "Where?"})
+    (call,) = json.array((await client.go_on())["tool_calls"])
+    client.hand_in(call, "shipped")
+    await client.go_on()
+    await client.say("Thanks")
+
+    last = json.mapping(asked(upstream)[-1][1])
+    assert "conversationId" not in last
+    assert json.text(last["message"]).endswith("assistant: Shipped\n\nThanks")
 
 
 async def test_a_model_answers_in_between(start: Start, upstream: ScriptedUpstream) -> None:
