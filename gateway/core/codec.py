@@ -73,6 +73,8 @@ class Dialect:
     reply: Callable[[Turn, ChatRequest, Reply], bytes] | None
     """The whole answer as one JSON body, for a client that asked for no stream; None where the
     dialect knows only streams."""
+    whole: frozenset[type]
+    """The parts of an answer that `reply` has words for."""
     error: Callable[[GatewayError], ErrorAnswer]
     heartbeat: float | None
     """Seconds between comments on a silent stream; None where clients do not bear comments."""

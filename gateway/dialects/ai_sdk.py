@@ -244,6 +244,7 @@ AI_SDK = Dialect(
     decode=decode,
     encoder=AiSdkEncoder,
     reply=None,
+    whole=frozenset(),
     error=_error,
     heartbeat=15.0,
     stateless=True,

@@ -145,6 +145,7 @@ BOOKBAG_V1 = Dialect(
     decode=_decode,
     encoder=BookbagV1Encoder,
     reply=None,
+    whole=frozenset(),
     error=_error,
     heartbeat=15,
     public=True,

@@ -22,7 +22,7 @@ from gateway.core.turn import ChatRequest, Reply, Turn, merged
 from gateway.dialects.bookbag import FINISH_REASONS, citation, complaint, identity
 from gateway.dialects.drops import Drops
 from gateway.dialects.fields import fields
-from gateway.dialects.parts import tool_part, whole
+from gateway.dialects.parts import PARTS, tool_part, whole
 from gateway.dialects.records import records
 from gateway.wire import json
 from gateway.wire.sse import frame
@@ -154,6 +154,7 @@ BOOKBAG_V2 = Dialect(
     decode=_decode,
     encoder=BookbagV2Encoder,
     reply=_reply,
+    whole=PARTS,
     error=_error,
     # Bookbag's own guide has clients JSON-parse every line that is not `[DONE]`.
     heartbeat=None,

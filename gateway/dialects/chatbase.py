@@ -26,7 +26,7 @@ from gateway.dialects import bookbag_v2
 from gateway.dialects.bookbag import complaint, identity
 from gateway.dialects.drops import Drops
 from gateway.dialects.fields import fields
-from gateway.dialects.parts import whole, written
+from gateway.dialects.parts import PARTS, whole, written
 from gateway.dialects.records import records
 from gateway.dialects.ui_frames import DONE, UIFrames, bare, named
 from gateway.wire import json
@@ -177,6 +177,7 @@ CHATBASE = Dialect(
     decode=_decode,
     encoder=partial(ChatbaseEncoder, _CURRENT),
     reply=_reply,
+    whole=PARTS,
     error=_error,
     # Chatbase's command line gives up after 60 s without a byte.
     heartbeat=15.0,

@@ -1,10 +1,21 @@
 """What a dialect has no words for, counted."""
 
+from collections.abc import Iterable
+
 from gateway.core.events import Event, StepFinish, StepStart, ToolCallDelta, ToolCallStart
 
 # These say nothing that is lost: a whole `ToolCall` follows its fragments, and steps are only how
 # an upstream divides its work.
 _SILENT = frozenset({StepStart, StepFinish, ToolCallStart, ToolCallDelta})
+
+
+def unsaid(parts: Iterable[Event], words: frozenset[type]) -> "Drops":
+    """The parts of a whole answer that there are no words for."""
+    drops = Drops()
+    for part in parts:
+        if type(part) not in words:
+            drops.count(part)
+    return drops
 
 
 class Drops(dict[str, int]):

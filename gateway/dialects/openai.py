@@ -284,6 +284,7 @@ OPENAI = Dialect(
     decode=decode,
     encoder=OpenAIEncoder,
     reply=_reply,
+    whole=frozenset({TextDelta, ReasoningDelta, ToolCall, Citations}),
     error=answer,
     heartbeat=15,
     stateless=True,

@@ -58,3 +58,6 @@ _PARTS: dict[type, Callable[..., Json]] = {
     ToolOutput: _result,
     Citations: lambda part, _: {"type": "citations", "citations": list(map(citation, part.items))},
 }
+
+PARTS = frozenset(_PARTS)
+"""What there are words for."""

@@ -211,6 +211,7 @@ SONZAI = Dialect(
     decode=decode,
     encoder=SonzaiEncoder,
     reply=None,
+    whole=frozenset(),
     error=_error,
     heartbeat=15,
     stateless=True,

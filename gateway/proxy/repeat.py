@@ -13,7 +13,7 @@ from gateway.observe.exchange import CLIENT_GONE, CLIENT_STALLED
 from gateway.proxy.admission import Caller
 from gateway.proxy.call import Call
 from gateway.proxy.downstream import ClientStalled
-from gateway.proxy.turn import client_stream
+from gateway.proxy.turn import client_stream, whole_answer
 
 HEADER = "Idempotency-Key"
 
@@ -43,7 +43,7 @@ async def again(call: Call, ask: ChatRequest, repeated: Repeated) -> web.StreamR
     finish = said.finish or FinishReason.OTHER
     if dialect.reply is not None and not ask.stream:
         reply = Reply(parts=list(said.parts), metadata=metadata, finish=finish)
-        return web.Response(body=dialect.reply(turn, ask, reply), content_type="application/json")
+        return await whole_answer(call, ask, turn, reply)
     events: tuple[Event, ...] = (*said.parts, metadata, Finish(finish))
     encoder = dialect.encoder(turn, ask)
     frames = b"".join(map(encoder.encode, events))

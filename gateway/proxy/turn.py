@@ -8,13 +8,14 @@ from gateway.config.routes import Route, RouteTarget
 from gateway.core.codec import Encoder
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.events import Failure, Usage
-from gateway.core.turn import ChatRequest, Reply
+from gateway.core.turn import ChatRequest, Reply, Turn
+from gateway.dialects.drops import unsaid
 from gateway.observe.exchange import CLIENT_GONE, CLIENT_STALLED
 from gateway.observe.logs import Logger
 from gateway.observe.metrics import Metrics
 from gateway.proxy.call import Call
 from gateway.proxy.dialogue import Dialogue
-from gateway.proxy.downstream import ClientStalled, ClientStream
+from gateway.proxy.downstream import ClientStalled, ClientStream, whole
 from gateway.proxy.relay import Relay
 
 
@@ -48,8 +49,7 @@ class OpenTurn:
             exchange.headers.update(dialect.headers(self._dialogue.turn, self._ask))
         if dialect.reply is not None and not self._ask.stream:
             reply = await self._commit(await self._relay.fold())
-            body = dialect.reply(self._dialogue.turn, self._ask, reply)
-            return web.Response(body=body, content_type="application/json")
+            return await whole_answer(self._call, self._ask, self._dialogue.turn, reply)
         encoder = dialect.encoder(self._dialogue.turn, self._ask)
         exchange.dropped = encoder.dropped
         stream = client_stream(self._call)
@@ -127,6 +127,17 @@ class OpenTurn:
         exchange.usage = relay.reply.metadata.usage
         if relay.first_content is not None:
             exchange.first_event = relay.first_content - exchange.started
+
+
+async def whole_answer(
+    call: Call, ask: ChatRequest, turn: Turn, reply: Reply
+) -> web.StreamResponse:
+    """The response to a client that asked for no stream."""
+    dialect, exchange = call.dialect, call.exchange
+    assert dialect.reply is not None
+    exchange.dropped = unsaid(reply.parts, dialect.whole)
+    body = dialect.reply(turn, ask, reply)
+    return await whole(call.request, exchange, body, call.snapshot.server.write_timeout)
 
 
 def client_stream(call: Call) -> ClientStream:
