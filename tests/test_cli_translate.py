@@ -72,10 +72,10 @@ EXPLAINED = """\
 
 < event: message
 < data: {"choices":[{"delta":{"content":"Hi","reasoning_content":"Hm"}}]}
-= TextDelta {"text":"Hi"}
-> data: {"type":"text-delta","text":"Hi"}
 = ReasoningDelta {"text":"Hm"}
 > (no words for it)
+= TextDelta {"text":"Hi"}
+> data: {"type":"text-delta","text":"Hi"}
 
 < data: {"usage":{"prompt_tokens":3},"choices":[{"delta":{},"finish_reason":"stop"}]}
 = (nothing)

@@ -47,8 +47,6 @@ _STATUSES: dict[int, ErrorCode] = {
 # write them.
 _WORDS: dict[str, ErrorCode] = {
     "insufficient_quota": ErrorCode.UPSTREAM_CREDITS,
-    "upstream_credits_exhausted": ErrorCode.UPSTREAM_CREDITS,
-    "validation_error": ErrorCode.UPSTREAM_REJECTED,
     "chat_credits_exhausted": ErrorCode.UPSTREAM_CREDITS,
     "chat_agent_credits_exhausted": ErrorCode.UPSTREAM_CREDITS,
     "rate_limit_exceeded": ErrorCode.UPSTREAM_RATE_LIMITED,
