@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.config.model import Mounts
+from gateway.config.clients import Mounts
 from gateway.config.mounts import clashes
 from gateway.core.codec import Dialect
 from gateway.dialects import DIALECTS

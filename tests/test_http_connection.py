@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from aiohttp import web
 
-from gateway.config.model import Mounts
+from gateway.config.clients import Mounts
 from gateway.http.connection import OUTERMOST
 from gateway.http.middleware import Outermost
 from gateway.http.paths import Paths

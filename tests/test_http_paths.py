@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.config.model import Mounts
+from gateway.config.clients import Mounts
 from gateway.http.paths import RECORDS, Paths
 from gateway.observe.exchange import Operation
 

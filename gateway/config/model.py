@@ -16,8 +16,7 @@ from gateway.config.addresses import (
     Origin,
     StoreUrl,
 )
-from gateway.config.clients import ChatbaseClients
-from gateway.config.clients import Mounts as Mounts
+from gateway.config.clients import ChatbaseClients, Mounts
 from gateway.config.values import (
     HASH,
     TOOL,

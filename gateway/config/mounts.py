@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 
-from gateway.config.model import Mounts
+from gateway.config.clients import Mounts
 from gateway.config.place import Fault, Place
 from gateway.core.codec import Dialect
 from gateway.dialects import DIALECTS
