@@ -8,9 +8,10 @@ from pathlib import Path
 
 from gateway.admin.routes import build_admin
 from gateway.auth.keyring import build_keyring
-from gateway.config.model import Config, Upstream
+from gateway.config.model import Config
 from gateway.config.routes import build_routes
 from gateway.config.secrets import MissingSecret, missing, reveal
+from gateway.config.upstreams import Upstream
 from gateway.config.values import Secret
 from gateway.conversations.access import Access
 from gateway.conversations.build import build_store

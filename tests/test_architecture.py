@@ -19,7 +19,7 @@ ORDER: list[set[str]] = [
     {"wire"},
     {"dialects", "upstreams"},
     {"config"},
-    {"auth", "limits", "conversations", "observe"},
+    {"auth", "limits", "targets", "conversations", "observe"},
     {"proxy"},
     {"http", "admin"},
     {"app"},

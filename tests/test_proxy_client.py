@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.config.model import Upstream
+from gateway.config.upstreams import Upstream
 from gateway.core.codec import UpstreamRequest
 from gateway.proxy.client import Client
 from tests.e2e.scripted import Received, ScriptedUpstream, document

@@ -133,6 +133,13 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def request_path(value: str) -> str:
+    """A path with its query, behind an upstream's base_url."""
+    if not value.startswith("/") or not _PRINTABLE.fullmatch(value) or "#" in value:
+        raise ValueError('a path such as "/models"')
+    return value
+
+
 def header_name(value: str) -> str:
     """The name of a header that an operator may add."""
     if _CREDENTIAL.search(value.lower()):
@@ -169,6 +176,7 @@ StoreUrl = Annotated[
     str, AfterValidator(store_url), _schema("^(memory://|sqlite:///.+|postgres(ql)?://.+)$")
 ]
 Origin = Annotated[str, AfterValidator(origin), _schema("^(https?://[^/?#@]+|[*])$")]
+RequestPath = Annotated[str, AfterValidator(request_path)]
 HeaderName = Annotated[str, AfterValidator(header_name)]
 CredentialHeader = Annotated[str, AfterValidator(credential_header)]
 HeaderValue = Annotated[str, AfterValidator(header_value)]

@@ -5,6 +5,7 @@ Each check reads the raw file, so that what is wrong elsewhere does not hide wha
 
 from collections.abc import Callable, Iterator
 
+from gateway.config.attempts import attempts
 from gateway.config.kinds import kinds
 from gateway.config.mounts import mounts
 from gateway.config.passthrough import passthrough
@@ -151,6 +152,7 @@ _CHECKS: tuple[Check, ...] = (
     kinds,
     passthrough,
     _targets,
+    attempts,
     _tiers,
     _agent_ids,
     _agent_names,

@@ -20,6 +20,7 @@ _ONLY = {
     "credential": REMOTE,
     "credential_header": REMOTE,
     "headers": REMOTE,
+    "health": REMOTE,
     "file": ("replay",),
 }
 _ONLY_OF_TARGETS = {"agent": _HOSTED, "params": REMOTE}

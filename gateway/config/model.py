@@ -5,38 +5,42 @@ What several fields or tables must say together is in `checks`.
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, StringConstraints
+from pydantic import Field, PositiveInt, StringConstraints
 
-from gateway.config.addresses import (
-    BaseUrl,
-    CredentialHeader,
-    HeaderName,
-    HeaderValue,
-    KeySetUrl,
-    Origin,
-    StoreUrl,
-)
+from gateway.config.addresses import KeySetUrl, StoreUrl
+from gateway.config.agents import Agent
 from gateway.config.clients import ChatbaseClients, Mounts
+from gateway.config.upstreams import Upstream
 from gateway.config.values import (
     HASH,
-    TOOL,
     AgentId,
+    Delay,
     Duration,
-    JsonSchema,
-    Label,
     Moment,
     Name,
-    Params,
     RateText,
     Secret,
     Size,
     Strict,
+    Text,
 )
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 PublicAlgorithm = Literal["RS256", "ES256", "EdDSA"]
 Algorithm = Literal["HS256", "RS256", "ES256", "EdDSA"]
-Text = Annotated[str, StringConstraints(min_length=1)]
+
+
+class Resume(Strict):
+    """What is kept of a stream, so that a client that lost it can go on with it."""
+
+    on_request: bool = Field(
+        True,
+        description="Whether a client may ask for it, with the header `X-Resumable: true`; agents"
+        ' with `on_disconnect = "keep"` always do it.',
+    )
+    max_log: Size = Field(1 << 20, description="Of one stream; the oldest goes first.")
+    max_streams: PositiveInt = Field(1000, description="Kept at once.")
+    ttl: Duration = Field(60.0, description="How long after the end of the turn.")
 
 
 class Server(Strict):
@@ -54,6 +58,12 @@ class Server(Strict):
     drain_timeout: Duration = Field(
         30.0, description="How long open turns may go on after a signal to stop."
     )
+    drain_delay: Delay = Field(
+        0.0,
+        description="How long it goes on accepting after a signal to stop, while /readyz says no"
+        " already.",
+    )
+    resume: Resume = Field(Resume(), description="Streams that a client may come back to.")
     write_timeout: Duration = Field(
         30.0, description="How long a client may leave a full stream unread before it is cut."
     )
@@ -112,125 +122,6 @@ class Limits(Strict):
 
     backend: Literal["local"] = Field("local", description='"local": counted in this process.')
     tiers: dict[Name, Tier] = Field(default_factory=dict, description="By name.")
-
-
-class Timeouts(Strict):
-    """How long an upstream may take. Each has its own error and metric label."""
-
-    connect: Duration = Field(2.0, description="To open a connection, TLS included.")
-    first_event: Duration = Field(30.0, description="From the request to the first content.")
-    idle: Duration = Field(60.0, description="Between two reads.")
-    total: Duration = Field(900.0, description="The whole turn.")
-
-
-class Upstream(Strict):
-    """A backend."""
-
-    kind: Literal["openai", "bookbag", "chatbase", "sonzai", "agentsgt", "echo", "replay"] = Field(
-        description="The protocol it speaks; echo and replay are built in, for trying out."
-    )
-    api: Literal["v1", "v2"] | None = Field(None, description="bookbag: which API; v2 by default.")
-    base_url: BaseUrl | None = Field(
-        None, description="Its address; the gateway adds the path of the kind's endpoint."
-    )
-    credential: Secret | None = Field(None, description="Sent as `Authorization: Bearer`.")
-    credential_header: CredentialHeader | None = Field(
-        None, description='The header to send it in instead, as it stands: "api-key".'
-    )
-    headers: dict[HeaderName, HeaderValue] = Field(
-        default_factory=dict, description="Further headers of every request; no secrets."
-    )
-    timeouts: Timeouts = Field(Timeouts(), description="How long it may take.")
-    blank_lines: bool = Field(
-        True, description="false: the events of its streams are lines without a blank line between."
-    )
-    max_event: Size = Field(1 << 20, description="The largest event of a stream.")
-    max_answer: Size = Field(64 << 20, description="The largest answer, all events together.")
-    max_connections: PositiveInt = Field(1024, description="Connections open at once.")
-    keepalive: Duration = Field(
-        4.0, description="How long an idle connection is kept: less than the upstream keeps it."
-    )
-    verify: bool | str = Field(
-        True, description="TLS: true, or the path of a CA bundle; false checks nothing."
-    )
-    file: Text | None = Field(
-        None,
-        description="replay: the transcript; a relative path starts at this file's folder.",
-    )
-
-
-class TargetConfig(Strict):
-    """An upstream as one agent uses it."""
-
-    upstream: Name = Field(description="Its name under [upstreams].")
-    model: Text | None = Field(None, description="The upstream's model; openai needs one.")
-    agent: Text | int | None = Field(
-        None, description="The upstream's agent; of the remote kinds only openai has none."
-    )
-    params: Params = Field(
-        default_factory=dict, description="Further fields of the request's body, e.g. temperature."
-    )
-
-
-class Public(Strict):
-    """Lets a browser widget speak to the agent without a key (v1)."""
-
-    origins: list[Origin] = Field(
-        min_length=1, description='"https://www.acme.com", or "*" for any.'
-    )
-    tier: Name = Field(description="What each client address may do.")
-
-
-class ToolConfig(Strict):
-    """A client-side tool offered to the model."""
-
-    name: Annotated[str, StringConstraints(pattern=TOOL)] = Field(
-        description="What the model calls it."
-    )
-    description: str = Field("", description="What it does and when to call it.")
-    parameters: JsonSchema = Field(
-        default={"type": "object"}, description="A JSON Schema of its arguments."
-    )
-
-
-class History(Strict):
-    """How much of a conversation a stateless upstream is sent."""
-
-    max_messages: PositiveInt = Field(200, description="The newest so many messages.")
-    max_tokens: PositiveInt | None = Field(
-        None, description="Instructions included, by a rough count: a quarter of the bytes."
-    )
-
-
-class Agent(Strict):
-    """What clients talk to."""
-
-    id: AgentId = Field(description="Unique in this file.")
-    workspace: Name = Field(description="Whose it is; keys of other workspaces do not see it.")
-    name: Label = Field(description="Unique in the workspace, with the aliases.")
-    aliases: list[Label] = Field(default_factory=list, description="Further names.")
-    archived: bool = Field(False, description="true: not found.")
-    allowed_models: list[Text] = Field(
-        default_factory=list, description="What v1's `model` may name; none by default."
-    )
-    credits_per_turn: NonNegativeInt | None = Field(
-        None, description="Reported as usage where the upstream reports no credits."
-    )
-    identity_secret: Secret | None = Field(
-        None, description="Widget identity: user ids must come with their HMAC."
-    )
-    instructions: str | None = Field(None, description="The system prompt of stateless upstreams.")
-    targets: list[TargetConfig] = Field(min_length=1, description="In order: fallback.")
-    history: History = Field(History(), description="What stateless upstreams are sent.")
-    conversations: Literal["stored", "passthrough"] = Field(
-        "stored",
-        description='"passthrough": the upstream keeps them, and clients see its own ids; for'
-        " targets that speak the clients' own protocol.",
-    )
-    public: Public | None = Field(None, description="Who may speak to it without a key.")
-    tools: list[ToolConfig] = Field(
-        default_factory=list, description="Client-side tools offered to the model."
-    )
 
 
 class Key(Strict):

@@ -4,12 +4,15 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
-from gateway.config.model import Agent, Config, Public, TargetConfig, Upstream
+from gateway.config.agents import Agent, Public, TargetConfig
+from gateway.config.model import Config
 from gateway.config.place import quoted
 from gateway.config.recordings import transcripts
 from gateway.config.secrets import reveal
+from gateway.config.upstreams import Upstream
 from gateway.core.codec import Target, Transcript, UpstreamKind
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.turn import Budget, Tool
@@ -47,6 +50,10 @@ class RouteTarget:
     target: Target
     kind: UpstreamKind
     upstream: Upstream
+    """Its settings, with the target's own where it has some."""
+    name: str
+    """What is one backend to every agent: the same model, or agent, of the same upstream."""
+    weight: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +64,15 @@ class Route:
     workspace: str
     name: str
     targets: tuple[RouteTarget, ...]
-    """In order: the next where one fails. Never empty."""
+    """In order, or each with its weight: the next where one fails. Never empty."""
+    hedge_after: float | None
+    """Seconds without a first event until the next target is asked as well."""
+    open_after: float | None
+    """Seconds without a first event until a stream begins all the same."""
+    try_anyway: bool
+    """Whether targets are asked that all are said to be down."""
+    on_disconnect: Literal["cancel", "drain", "keep"]
+    drain_max: float
     allowed_models: frozenset[str]
     credits_per_turn: int | None
     identity_secret: str | None = field(repr=False)
@@ -129,6 +144,11 @@ def build_routes(config: Config, base: Path, environ: Mapping[str, str] = os.env
                 workspace=agent.workspace,
                 name=agent.name,
                 targets=_targets(config, agent, recorded),
+                hedge_after=agent.hedge_after,
+                open_after=agent.open_after,
+                try_anyway=agent.when_all_open == "try_anyway",
+                on_disconnect=agent.on_disconnect,
+                drain_max=agent.drain_max,
                 allowed_models=frozenset(agent.allowed_models),
                 credits_per_turn=agent.credits_per_turn,
                 identity_secret=_identity_secret(agent, base, environ),
@@ -182,7 +202,20 @@ def _target(config: Config, used: TargetConfig, recorded: Mapping[str, Transcrip
         max_event=upstream.max_event,
         transcript=recorded.get(used.upstream),
     )
-    return RouteTarget(target, UPSTREAMS[kind_name(upstream)], upstream)
+    kind = UPSTREAMS[kind_name(upstream)]
+    which = target.model or target.agent
+    name = f"{used.upstream}/{which}" if which else used.upstream
+    return RouteTarget(target, kind, _as_used(upstream, used), name, used.weight)
+
+
+def _as_used(upstream: Upstream, used: TargetConfig) -> Upstream:
+    """The upstream's settings with those of one of its targets over them."""
+    own = {name: getattr(used, name) for name in ("retries", "retry_after_send", "max_streams")}
+    changes = {name: value for name, value in own.items() if value is not None}
+    times = used.timeouts.model_dump(exclude_none=True)
+    if times:
+        changes["timeouts"] = upstream.timeouts.model_copy(update=times)
+    return upstream.model_copy(update=changes) if changes else upstream
 
 
 def kind_name(upstream: Upstream) -> str:
@@ -198,7 +231,8 @@ def routing_table(routes: Routes) -> str:
 def _lines(route: Route) -> Iterator[str]:
     yield f"agent {route.id} {quoted(route.name)}, workspace {route.workspace}"
     for number, target in enumerate(route.targets, 1):
-        yield f"  {number}. {_described(target)}"
+        place = f"weight {target.weight}:" if target.weight else f"{number}."
+        yield f"  {place} {_described(target)}"
     if route.public:
         origins = " ".join(sorted(route.public.origins.names))
         yield f"  public: {origins}, tier {route.public.tier}"

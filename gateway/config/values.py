@@ -52,6 +52,12 @@ def duration(value: object) -> object:
     return float(found[1]) * _SECONDS[found[2]]
 
 
+def delay(value: object) -> object:
+    """The same, and "0s" is none."""
+    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    return 0.0 if found is not None and not float(found[1]) else duration(value)
+
+
 def size(value: object) -> object:
     """ "1MiB" -> 1048576 (bytes)."""
     found = _SIZE.fullmatch(value) if isinstance(value, str) else None
@@ -115,6 +121,7 @@ def _written(pattern: str, example: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": f"^{pattern}$", "examples": [example]})
 
 
+Delay = Annotated[float, BeforeValidator(delay), _written(_DURATION.pattern, "5s")]
 Duration = Annotated[float, BeforeValidator(duration), _written(_DURATION.pattern, "30s")]
 Size = Annotated[int, BeforeValidator(size), _written(_SIZE.pattern, "1MiB")]
 RateText = Annotated[Rate, BeforeValidator(rate), _written(_RATE.pattern, "100/10s")]
@@ -136,6 +143,8 @@ MOUNT = r"^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*$"
 HASH = r"^sha256:[0-9a-f]{64}$"
 VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 
+Text = Annotated[str, StringConstraints(min_length=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
 Name = Annotated[str, StringConstraints(pattern=NAME)]
 Label = Annotated[str, StringConstraints(pattern=LABEL)]
 

@@ -52,6 +52,10 @@ class ErrorCode(StrEnum):
     TOTAL_TIMEOUT = "total_timeout"
 
     # Ours.
+    UPSTREAM_DOWN = "upstream_down"
+    """All targets are left alone for now, as they failed again and again."""
+    UPSTREAM_BUSY = "upstream_busy"
+    """All streams that the targets may have are taken, and the queue is full or slow."""
     UNAVAILABLE = "unavailable"
     INTERNAL = "internal"
 
@@ -60,7 +64,8 @@ class GatewayError(Exception):
     """A turn or request that cannot be served.
 
     `retry_after` is in seconds; `details` maps the path of a field to what is wrong with it;
-    `allow` are the methods that a path has (405).
+    `allow` are the methods that a path has (405); `upstream_status` is what an upstream answered
+    with, if it did.
     """
 
     def __init__(
@@ -71,6 +76,7 @@ class GatewayError(Exception):
         retry_after: float | None = None,
         details: dict[str, str] | None = None,
         allow: tuple[str, ...] = (),
+        upstream_status: int | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -78,3 +84,4 @@ class GatewayError(Exception):
         self.retry_after = retry_after
         self.details = details
         self.allow = allow
+        self.upstream_status = upstream_status

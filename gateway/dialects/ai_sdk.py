@@ -86,6 +86,8 @@ _WORDS: dict[ErrorCode, tuple[int, str]] = {
     ErrorCode.FIRST_EVENT_TIMEOUT: (504, "Upstream timeout"),
     ErrorCode.IDLE_TIMEOUT: (504, "Upstream timeout"),
     ErrorCode.TOTAL_TIMEOUT: (504, "Upstream timeout"),
+    ErrorCode.UPSTREAM_DOWN: (503, "Service unavailable"),
+    ErrorCode.UPSTREAM_BUSY: (503, "Service unavailable"),
     ErrorCode.UNAVAILABLE: (503, "Service unavailable"),
     ErrorCode.INTERNAL: (500, "Internal server error"),
 }

@@ -63,6 +63,8 @@ _WORDS: dict[ErrorCode, tuple[int, str]] = {
     ErrorCode.FIRST_EVENT_TIMEOUT: (504, "upstream_timeout"),
     ErrorCode.IDLE_TIMEOUT: (504, "upstream_timeout"),
     ErrorCode.TOTAL_TIMEOUT: (504, "upstream_timeout"),
+    ErrorCode.UPSTREAM_DOWN: (503, "unavailable"),
+    ErrorCode.UPSTREAM_BUSY: (503, "unavailable"),
     ErrorCode.UNAVAILABLE: (503, "unavailable"),
     ErrorCode.INTERNAL: (500, "internal_error"),
 }

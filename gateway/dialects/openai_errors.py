@@ -43,6 +43,8 @@ _WORDS: dict[ErrorCode, tuple[int, str, str | None]] = {
     ErrorCode.FIRST_EVENT_TIMEOUT: (504, _SERVER, "upstream_timeout"),
     ErrorCode.IDLE_TIMEOUT: (504, _SERVER, "upstream_timeout"),
     ErrorCode.TOTAL_TIMEOUT: (504, _SERVER, "upstream_timeout"),
+    ErrorCode.UPSTREAM_DOWN: (503, _SERVER, "unavailable"),
+    ErrorCode.UPSTREAM_BUSY: (503, _SERVER, "unavailable"),
     ErrorCode.UNAVAILABLE: (503, _SERVER, "unavailable"),
     ErrorCode.INTERNAL: (500, _SERVER, None),
 }

@@ -87,6 +87,8 @@ _STATUSES: dict[ErrorCode, int] = {
     ErrorCode.FIRST_EVENT_TIMEOUT: 504,
     ErrorCode.IDLE_TIMEOUT: 504,
     ErrorCode.TOTAL_TIMEOUT: 504,
+    ErrorCode.UPSTREAM_DOWN: 503,
+    ErrorCode.UPSTREAM_BUSY: 503,
     ErrorCode.UNAVAILABLE: 503,
     ErrorCode.INTERNAL: 500,
 }

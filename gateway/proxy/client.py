@@ -12,7 +12,7 @@ from aiohappyeyeballs import start_connection
 from cachetools import TTLCache
 
 from gateway import __version__
-from gateway.config.model import Upstream
+from gateway.config.upstreams import Upstream
 from gateway.core.codec import UpstreamRequest
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.proxy.connection import Connection, RemoteAnswer

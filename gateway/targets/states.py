@@ -1,0 +1,55 @@
+"""Every target's state, under its name: it outlives the config that names it."""
+
+from collections.abc import Collection, Iterator
+
+from gateway.config.routes import RouteTarget
+from gateway.targets.breaker import Breaker
+from gateway.targets.retries import Budget
+from gateway.targets.slots import Slots
+
+
+class Checked:
+    """What the health checks of an upstream have found."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+        """In a row."""
+        self.down = False
+
+
+class TargetState:
+    """One target's."""
+
+    def __init__(self, name: str, checked: Checked) -> None:
+        self.name = name
+        self.checked = checked
+        self.breaker = Breaker()
+        self.slots = Slots()
+        self.budget = Budget()
+
+
+class States:
+    """One gateway's."""
+
+    def __init__(self) -> None:
+        self._targets: dict[str, TargetState] = {}
+        self._checked: dict[str, Checked] = {}
+
+    def __iter__(self) -> Iterator[TargetState]:
+        return iter(self._targets.values())
+
+    def of(self, target: RouteTarget) -> TargetState:
+        state = self._targets.get(target.name)
+        if state is None:
+            checked = self.checked(target.target.upstream)
+            state = self._targets[target.name] = TargetState(target.name, checked)
+        return state
+
+    def checked(self, upstream: str) -> Checked:
+        return self._checked.setdefault(upstream, Checked())
+
+    def track(self, targets: Collection[RouteTarget]) -> None:
+        """Those that the config names now. A turn that is open keeps its own."""
+        self._targets = {target.name: self.of(target) for target in targets}
+        upstreams = {target.target.upstream for target in targets}
+        self._checked = {name: self.checked(name) for name in upstreams}
