@@ -36,6 +36,7 @@ from gateway.proxy.models import ModelRequests
 from gateway.proxy.pipeline import Pipeline
 from gateway.proxy.records import RecordRequests
 from gateway.proxy.snapshot import Snapshot
+from gateway.targets.states import States
 
 
 def build_snapshot(config: Config, base: Path, environ: Mapping[str, str]) -> Snapshot:
@@ -87,6 +88,8 @@ class Gateway:
         self.metrics = Metrics()
         self._logger = logger
         self.limiter = Limiter()
+        self.states = States()
+        self.states.track([target for route in self.snapshot.routes for target in route.targets])
         kept = build_store(config.store, base, lambda secret: reveal(secret, base, environ))
         self._pruner = Pruner(kept, config.store, self._store_failed)
         self.store: Store = kept
@@ -100,6 +103,7 @@ class Gateway:
         self._pipeline = pipeline = Pipeline(
             snapshot=lambda: self.snapshot,
             limiter=self.limiter,
+            states=self.states,
             turns=Turns(
                 access,
                 tool_call_ttl=tool_call_ttl,

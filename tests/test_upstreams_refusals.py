@@ -122,9 +122,10 @@ def test_no_header_breaks_it(after: str, date: str) -> None:
     assert seconds is None or 0 <= seconds <= MAX_RETRY_AFTER
 
 
-def test_only_a_rate_limit_has_a_wait() -> None:
+def test_only_who_is_busy_has_a_wait() -> None:
     """Where waiting does not help, none is asked for."""
-    assert refusal(503, {"retry-after": "30"}, b"").retry_after is None
+    assert refusal(500, {"retry-after": "30"}, b"").retry_after is None
+    assert refusal(503, {"retry-after": "30"}, b"").retry_after == 30
 
 
 def test_a_used_up_quota_is_no_rate_limit() -> None:

@@ -45,6 +45,12 @@ _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
         "Failed attempts at an upstream, before or in its stream.",
         ("upstream", "code"),
     ),
+    "retries": (
+        "Attempts at the same target again, by what had failed.",
+        ("upstream", "code"),
+    ),
+    "fallbacks": ("Turns that another target than the first answered.", ("agent", "upstream")),
+    "hedges": ("Turns for which a second target was asked beside the first.", ("agent", "winner")),
     "tokens": ("Tokens that upstreams reported.", ("agent", "upstream", "kind")),
     "credits": (
         "Credits that upstreams reported or the configuration sets.",
@@ -117,6 +123,18 @@ class Metrics:
 
     def upstream_failed(self, upstream: str, code: ErrorCode) -> None:
         self._count("upstream_errors", upstream, code).inc()
+
+    def retried(self, upstream: str, code: ErrorCode) -> None:
+        """The same target is asked again, after this failure."""
+        self._count("retries", upstream, code).inc()
+
+    def fell_back(self, agent: str, upstream: str) -> None:
+        """Another target than the first one answers."""
+        self._count("fallbacks", agent, upstream).inc()
+
+    def hedged(self, agent: str, winner: str) -> None:
+        """A second target was asked; `winner`: `first`, `second` or `none`."""
+        self._count("hedges", agent, winner).inc()
 
     def store_failed(self, operation: str) -> None:
         self._count("store_errors", operation).inc()

@@ -18,14 +18,20 @@ Refusal = Callable[[int, Mapping[str, str], bytes], GatewayError]
 
 
 async def ask(
-    client: Client, request: UpstreamRequest, refusal: Refusal, request_id: str, deadline: float
+    client: Client,
+    request: UpstreamRequest,
+    refusal: Refusal,
+    request_id: str,
+    deadline: float,
+    connect: float | None = None,
 ) -> RemoteAnswer:
-    """An answer with a 2xx head, and its body still to come. The deadline is a time of the loop's.
+    """An answer with a 2xx head, and its body still to come. The deadline is a time of the loop's,
+    `connect` the seconds that a new connection may take, if not the upstream's own.
 
     Raises `GatewayError`: what `refusal` says of another status, `FIRST_EVENT_TIMEOUT`, or why the
     upstream cannot be reached.
     """
-    answer = await client.send(request, request_id)
+    answer = await client.send(request, request_id, connect)
     # A timer of the loop's own costs a third of an asyncio.timeout.
     clock = asyncio.get_running_loop().call_at(deadline, _too_late, answer)
     try:
@@ -39,7 +45,9 @@ async def ask(
     finally:
         clock.cancel()
     answer.release()
-    raise refusal(answer.status, answer.headers, body)
+    error = refusal(answer.status, answer.headers, body)
+    error.upstream_status = answer.status
+    raise error
 
 
 def _too_late(answer: RemoteAnswer) -> None:

@@ -1,4 +1,4 @@
-"""Asking an agent's targets, in order, until one has begun to answer.
+"""Asking an agent's targets until one has begun to answer.
 
 All of this is before the client's first byte: until a target's first content is in hand, any
 failure that is not the request's own fault passes on to the next target. After it, nothing is
@@ -6,118 +6,200 @@ tried again.
 """
 
 import asyncio
-from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+import random
+import time
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import closing
 
 from gateway.config.routes import Route, RouteTarget
 from gateway.core.errors import ErrorCode, GatewayError
-from gateway.core.turn import Prompt
-from gateway.observe.exchange import Exchange
 from gateway.observe.metrics import Metrics
-from gateway.proxy.answer import Answer
-from gateway.proxy.asking import Refusal, ask
-from gateway.proxy.dialogue import PromptFor
-from gateway.proxy.embedded import EmbeddedAnswer
-from gateway.proxy.relay import Clocks, Relay
-from gateway.proxy.snapshot import Snapshot
-from gateway.upstreams.call_ids import distinct
+from gateway.proxy.opening import Opened, Opening, open_at
+from gateway.targets import retries
+from gateway.targets.lease import Lease
+from gateway.targets.order import in_order
+from gateway.targets.states import States, TargetState
 
 # What the next target would say as well.
 _OWN_FAULT = frozenset({ErrorCode.UPSTREAM_REJECTED})
 
+# What says nothing of why the turn fails, if another target has said it.
+_NOT_ASKED = frozenset({ErrorCode.UPSTREAM_BUSY, ErrorCode.UPSTREAM_DOWN})
+
 
 class Attempts:
-    """Opens one turn at one of an agent's targets."""
+    """Opens turns at their agents' targets."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, states: States, metrics: Metrics) -> None:
+        self._states = states
         self._metrics = metrics
+        self._draw = random.SystemRandom().random
 
-    async def open(
-        self,
-        snapshot: Snapshot,
-        route: Route,
-        prompt: PromptFor,
-        call_ids: AbstractSet[str],
-        exchange: Exchange,
-    ) -> tuple[Relay, RouteTarget]:
-        """A relay whose first content is here, and the target that answers. `call_ids` are taken by
-        earlier tool calls. Raises the last target's `GatewayError`."""
+    async def open(self, opening: Opening) -> Opened:
+        """A relay whose first content is here, and who answers.
+
+        Raises `GatewayError`: the last target's, or `UPSTREAM_DOWN` and `UPSTREAM_BUSY` if none
+        could be asked.
+        """
+        route = opening.route
+        targets = self._well(route, in_order(route.targets, opening.affinity))
+        ordered = self._by_room(targets)
+        if route.hedge_after is None or len(targets) == 1:
+            opened = await self._first_of(opening, ordered)
+        else:
+            opened = await self._hedged(opening, ordered, route.hedge_after)
+        opening.exchange.upstream = opened.target.target.upstream
+        if opened.target is not targets[0]:
+            self._metrics.fell_back(opening.exchange.agent, opening.exchange.upstream)
+        return opened
+
+    def _well(self, route: Route, targets: Sequence[RouteTarget]) -> Sequence[RouteTarget]:
+        """Those that are not left alone. Raises `GatewayError(UPSTREAM_DOWN)` if all are."""
+        now = time.monotonic()
+        waits = [self._states.of(target).wait(now, target) for target in targets]
+        if not any(waits):
+            return targets
+        well = [target for target, wait in zip(targets, waits, strict=True) if not wait]
+        if well or route.try_anyway:
+            return well or targets
+        raise _down(min(waits))
+
+    async def _first_of(self, opening: Opening, targets: Iterator[RouteTarget]) -> Opened:
+        """Where one fails, the next."""
         failure: GatewayError | None = None
-        for target in route.targets:
-            exchange.upstream = target.target.upstream
-            exchange.attempts += 1
-            turn = _Turn(snapshot, target, call_ids, exchange.request_id, route.passthrough is None)
+        for target in targets:
             try:
-                return await self._at(turn, await prompt(target)), target
+                return await self._at(opening, target)
             except GatewayError as exc:
-                self._metrics.upstream_failed(target.target.upstream, exc.code)
-                failure = exc
-                if exc.code in _OWN_FAULT:
-                    break
-        assert failure is not None, "the config gives every agent a target"
+                if exc.code in _OWN_FAULT or opening.committed:
+                    raise
+                if failure is None or exc.code not in _NOT_ASKED:
+                    failure = exc
+        if failure is None:
+            raise _Exhausted
         raise failure
 
-    async def _at(self, turn: "_Turn", prompt: Prompt) -> Relay:
-        """At one target; one that has forgotten the conversation is told all of it."""
+    def _by_room(self, targets: Sequence[RouteTarget]) -> Iterator[RouteTarget]:
+        """Those without a free stream come last, and are waited for."""
+        full: list[RouteTarget] = []
+        for target in targets:
+            if self._states.of(target).slots.free(target.upstream.max_streams):
+                yield target
+            else:
+                full.append(target)
+        yield from full
+
+    async def _hedged(
+        self, opening: Opening, targets: Iterator[RouteTarget], hedge_after: float
+    ) -> Opened:
+        """Two walk along the same targets, the second one later: whoever has an answer first."""
+        first = asyncio.ensure_future(self._first_of(opening, targets))
+        ways = {first}
         try:
-            return await _open(turn, prompt)
+            await asyncio.wait(ways, timeout=hedge_after)
+            if first.done() or opening.committed:
+                return await first
+            ways.add(asyncio.ensure_future(self._first_of(opening, targets)))
+            winner = await _first(ways)
+            self._metrics.hedged(opening.exchange.agent, "first" if winner is first else "second")
+            ways.discard(winner)
+            return winner.result()
+        finally:
+            await _give_up(ways)
+
+    async def _at(self, opening: Opening, target: RouteTarget) -> Opened:
+        """At one target, as often as it may be asked."""
+        state = self._states.of(target)
+        await self._take_slot(target, state)
+        lease, retried = Lease(state, target), 0
+        attempt = self._once(opening, target, lease)
+        try:
+            while True:
+                try:
+                    return await attempt
+                except GatewayError as exc:
+                    wait = retries.wait(exc, target, retried, self._draw)
+                    if wait is None or opening.committed or not state.may_retry(target):
+                        raise
+                    self._metrics.retried(target.target.upstream, exc.code)
+                retried += 1
+                attempt = self._later(wait, state, self._once(opening, target, lease))
+        except BaseException:
+            lease.end()
+            raise
+
+    async def _take_slot(self, target: RouteTarget, state: TargetState) -> None:
+        settings = target.upstream
+        if settings.max_streams is None or state.slots.free(settings.max_streams):
+            state.slots.take()
+            return
+        try:
+            await state.slots.wait(settings.max_streams, settings.queue)
         except GatewayError as exc:
-            if not turn.kept or exc.code is not ErrorCode.CONVERSATION_NOT_FOUND:
-                raise
-            self._metrics.upstream_failed(turn.target.target.upstream, exc.code)
-        return await _open(turn, replace(prompt, conversation_id=None, retry_of=None))
+            self._metrics.upstream_failed(target.target.upstream, exc.code)
+            raise
+
+    async def _later(
+        self, wait: float, state: TargetState, attempt: Coroutine[None, None, Opened]
+    ) -> Opened:
+        with state.budget, closing(attempt):
+            await asyncio.sleep(wait)
+            return await attempt
+
+    async def _once(self, opening: Opening, target: RouteTarget, lease: Lease) -> Opened:
+        upstream = target.target.upstream
+        wait = self._states.of(target).wait(time.monotonic(), target)
+        if wait and not opening.route.try_anyway:
+            raise _down(wait)
+        opening.exchange.attempts += 1
+        opening.exchange.upstream = upstream
+        lease.ask()
+        try:
+            relay = await open_at(opening, target, self._metrics)
+        except GatewayError as exc:
+            self._metrics.upstream_failed(upstream, exc.code)
+            lease.failed(exc.code)
+            raise
+        lease.answered()
+        return Opened(relay, target, lease)
 
 
-@dataclass(frozen=True, slots=True)
-class _Turn:
-    """One turn at one target."""
-
-    snapshot: Snapshot
-    target: RouteTarget
-    call_ids: AbstractSet[str]
-    request_id: str
-    kept: bool
-    """Whether the gateway keeps the conversation, and so could tell all of it."""
-
-    def refusal(self, prompt: Prompt) -> Refusal:
-        """What an error of the upstream means."""
-        said = self.target.kind.error
-        assert said is not None
-        if not self.kept or prompt.conversation_id is None:
-            return said
-
-        def refusal(status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
-            error = said(status, headers, body)
-            if status == 404:
-                error.code = ErrorCode.CONVERSATION_NOT_FOUND
-            return error
-
-        return refusal
+class _Exhausted(Exception):
+    """The other way has taken every target that was left."""
 
 
-async def _open(turn: _Turn, prompt: Prompt) -> Relay:
-    target = turn.target
-    started = asyncio.get_running_loop().time()
-    timeouts = target.upstream.timeouts
-    clocks = Clocks(timeouts.first_event, timeouts.idle, timeouts.total)
-    answer = await _ask(turn, prompt, started + clocks.first_event)
-    decoder = distinct(target.kind.decoder(target.target), turn.call_ids)
-    relay = Relay(answer, decoder, clocks, started)
-    try:
-        await relay.opened()
-    except BaseException:
-        relay.close()
-        raise
-    return relay
+async def _first(ways: set[asyncio.Task[Opened]]) -> asyncio.Task[Opened]:
+    """The first of them that has an answer. Raises the last one's `GatewayError`, and at once that
+    of a request which is to blame itself."""
+    failure: BaseException = _Exhausted()
+    left = set(ways)
+    while left:
+        done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+        for way in done:
+            error = way.exception()
+            if error is None:
+                return way
+            if isinstance(error, GatewayError) and error.code in _OWN_FAULT:
+                raise error
+            if not isinstance(error, _Exhausted):
+                failure = error
+    raise failure
 
 
-async def _ask(turn: _Turn, prompt: Prompt, deadline: float) -> Answer:
-    """An answer with a 2xx head."""
-    target, kind = turn.target.target, turn.target.kind
-    if kind.script is not None:
-        return EmbeddedAnswer(kind.script(target, prompt))
-    assert kind.request is not None
-    request = kind.request(target, prompt)
-    client = turn.snapshot.clients[target.upstream]
-    return await ask(client, request, turn.refusal(prompt), turn.request_id, deadline)
+async def _give_up(ways: set[asyncio.Task[Opened]]) -> None:
+    """What nobody waits for any more. Nothing here is awaited for long: what is cancelled closes."""
+    for way in ways:
+        way.cancel()
+    if ways:
+        await asyncio.wait(ways)
+    for way in ways:
+        if not way.cancelled() and way.exception() is None:
+            way.result().close()
+
+
+def _down(wait: float) -> GatewayError:
+    return GatewayError(
+        ErrorCode.UPSTREAM_DOWN,
+        "the upstream has failed too often and is left alone for now, please try again later",
+        retry_after=wait,
+    )

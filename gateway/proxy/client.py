@@ -59,13 +59,16 @@ class Client:
     def idle_connections(self) -> int:
         return len(self._idle)
 
-    async def send(self, request: UpstreamRequest, request_id: str) -> RemoteAnswer:
-        """Send a request; the answer has no head yet: await its `head`.
+    async def send(
+        self, request: UpstreamRequest, request_id: str, connect: float | None = None
+    ) -> RemoteAnswer:
+        """Send a request; the answer has no head yet: await its `head`. A new connection may take
+        `connect` seconds, if not the upstream's own.
 
         Raises `GatewayError`: `UPSTREAM_UNREACHABLE`, `CONNECT_TIMEOUT`, or `UNAVAILABLE` when
         all connections are taken.
         """
-        connection = self._reuse() or await self._connect()
+        connection = self._reuse() or await self._connect(connect)
         return connection.exchange(self._written(request, request_id), self._max_answer)
 
     def close(self) -> None:
@@ -96,7 +99,7 @@ class Client:
                 return connection
         return None
 
-    async def _connect(self) -> Connection:
+    async def _connect(self, within: float | None) -> Connection:
         if len(self._open) >= self._max_connections:
             raise GatewayError(
                 ErrorCode.UNAVAILABLE, "all connections to the upstream are in use", retry_after=1.0
@@ -105,7 +108,7 @@ class Client:
         self._open.add(connection)
         connected = False
         try:
-            async with asyncio.timeout(self._connect_timeout):
+            async with asyncio.timeout(within or self._connect_timeout):
                 await self._dial(connection)
             connected = True
             return connection

@@ -32,6 +32,11 @@ class Dialogue(Protocol):
         ...
 
     @property
+    def affinity(self) -> str:
+        """What all turns of the conversation have in common."""
+        ...
+
+    @property
     def replaces(self) -> bool:
         """Whether an answer that is there already goes with the commit."""
         ...
@@ -80,6 +85,10 @@ class Kept:
         return frozenset(call_id for said in self._opened.messages for call_id in said.calls)
 
     @property
+    def affinity(self) -> str:
+        return self.turn.conversation_id or ""
+
+    @property
     def replaces(self) -> bool:
         return self._opened.retried is not None
 
@@ -115,6 +124,10 @@ class Passed:
     def messages(self) -> tuple[Message, ...]:
         text = self._ask.message
         return (Message(Role.USER, text),) if text is not None else ()
+
+    @property
+    def affinity(self) -> str:
+        return ""  # there is but one target
 
     async def theirs(self, target: RouteTarget) -> tuple[str | None, str | None]:
         return self._ask.conversation_id, self._ask.retry_of

@@ -20,11 +20,13 @@ from gateway.proxy.attempts import Attempts
 from gateway.proxy.call import Call, parsed, read
 from gateway.proxy.dialogue import Dialogue, Kept, Passed, prompts
 from gateway.proxy.open_turns import OpenTurns
+from gateway.proxy.opening import Opening
 from gateway.proxy.passing import check_turn
 from gateway.proxy.repeat import again, asked
 from gateway.proxy.snapshot import Snapshot
 from gateway.proxy.told import told
 from gateway.proxy.turn import OpenTurn
+from gateway.targets.states import States
 
 
 class Pipeline:
@@ -35,6 +37,7 @@ class Pipeline:
         *,
         snapshot: Callable[[], Snapshot],
         limiter: Limiter,
+        states: States,
         turns: Turns,
         threads: Threads,
         keep_partial: bool,
@@ -47,7 +50,7 @@ class Pipeline:
         self._turns = turns
         self._threads = threads
         self._keep_partial = keep_partial
-        self._attempts = Attempts(metrics)
+        self._attempts = Attempts(states, metrics)
         self.open_turns = OpenTurns()
         self._metrics = metrics
         self._logger = logger
@@ -125,15 +128,24 @@ class Pipeline:
         exchange = call.exchange
         exchange.turn = True
         exchange.conversation = dialogue.turn.conversation_id or ""
-        relay, target = await self._attempts.open(
-            call.snapshot, route, prompts(dialogue, route, ask), dialogue.call_ids, exchange
+        opened = await self._attempts.open(
+            Opening(
+                snapshot=call.snapshot,
+                route=route,
+                prompt=prompts(dialogue, route, ask),
+                call_ids=dialogue.call_ids,
+                affinity=dialogue.affinity,
+                exchange=exchange,
+            )
         )
+        relay, target = opened.relay, opened.target
         turn = OpenTurn(call, dialogue, route, ask, relay, target, keep_partial=self._keep_partial)
         self.open_turns.add(relay)
         try:
             return await turn.answer(self._metrics, self._logger)
         finally:
             self.open_turns.discard(relay)
+            opened.end()
             await turn.end()
             if isinstance(relay.terminal, Failure):
                 self._metrics.upstream_failed(exchange.upstream, relay.terminal.code)

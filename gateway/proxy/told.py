@@ -55,6 +55,12 @@ class Told:
     def call_ids(self) -> frozenset[str]:
         return frozenset(call.call_id for said in self._ask.history for call in said.tool_calls)
 
+    @property
+    def affinity(self) -> str:
+        if self._hosted is not None:
+            return self._hosted.affinity
+        return self.turn.conversation_id or ""
+
     async def commit(self, reply: Reply, target: RouteTarget, model: str | None) -> None:
         if self._hosted is not None:
             await self._hosted.keep(reply, target)
@@ -83,6 +89,11 @@ class Hosted:
         """The targets that know it, with what they call the conversation that they are to go on
         with; None where they are told everything after all."""
         self._over = False
+
+    @property
+    def affinity(self) -> str:
+        """The same for all turns of what is one conversation to hosted agents."""
+        return str(self._thread.conversation.id)
 
     async def known(self, target: RouteTarget) -> str | None:
         """What the target calls it; the results of its tools are there first. None where it is to

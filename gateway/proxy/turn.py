@@ -104,9 +104,7 @@ class OpenTurn:
         return reply
 
     async def end(self) -> None:
-        """Give the upstream's connection back, note what it did, and have the conversation go on
-        from what there is."""
-        self._relay.close()
+        """Note what the upstream did, and have the conversation go on from what there is."""
         self._record()
         await self._break_off()
 

@@ -86,7 +86,8 @@ class Breaker:
         if rules.failure_rate is None:
             return False
         turns, failures = self._recent.counts(now, rules.window)
-        return turns >= rules.min_turns and failures >= rules.failure_rate * turns
+        # Divided, as 0.07 * 100 is more than 7.
+        return turns >= rules.min_turns and failures / turns >= rules.failure_rate
 
     def _open(self, now: float, rules: Rules) -> None:
         if rules.enabled:
@@ -108,5 +109,6 @@ class _Recent:
         self._slots[-1][2] += failed
 
     def counts(self, now: float, window: float) -> tuple[float, float]:
+        """Turns and failures of the last `window` seconds, or up to a slot less."""
         live = [slot for slot in self._slots if now - slot[0] <= window]
         return sum(slot[1] for slot in live), sum(slot[2] for slot in live)

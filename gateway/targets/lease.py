@@ -11,15 +11,32 @@ from gateway.targets.states import TargetState
 _ALIVE = frozenset(
     {
         ErrorCode.UPSTREAM_REJECTED,
+        ErrorCode.AGENT_NOT_FOUND,
         ErrorCode.CONVERSATION_NOT_FOUND,
+        ErrorCode.CONVERSATION_BUSY,
+        ErrorCode.MESSAGE_NOT_FOUND,
+        ErrorCode.MESSAGE_NOT_ASSISTANT,
         ErrorCode.RETRY_MESSAGE_NOT_FOUND,
+        ErrorCode.RETRY_NO_USER_MESSAGE,
         ErrorCode.TOOL_CALL_NOT_FOUND,
     }
 )
-# Says neither that it is well nor that it is not.
-_UNTOLD = frozenset({ErrorCode.UPSTREAM_RATE_LIMITED, ErrorCode.UNAVAILABLE, ErrorCode.INTERNAL})
 # A credential that was refused will be refused.
 _FOR_SURE = frozenset({ErrorCode.UPSTREAM_REFUSED})
+# It was to blame. Whatever else there is says neither that it is well nor that it is not: that it
+# has enough to do, that we have, or that the request was none.
+_FAILED = _FOR_SURE | {
+    ErrorCode.UPSTREAM_CREDITS,
+    ErrorCode.UPSTREAM_FAILED,
+    ErrorCode.UPSTREAM_MALFORMED,
+    ErrorCode.UPSTREAM_OVERSIZED,
+    ErrorCode.UPSTREAM_TRUNCATED,
+    ErrorCode.UPSTREAM_UNREACHABLE,
+    ErrorCode.CONNECT_TIMEOUT,
+    ErrorCode.FIRST_EVENT_TIMEOUT,
+    ErrorCode.IDLE_TIMEOUT,
+    ErrorCode.TOTAL_TIMEOUT,
+}
 
 
 class Lease:
@@ -42,7 +59,7 @@ class Lease:
 
     def ask(self) -> None:
         """The target is about to be asked, perhaps once more."""
-        self._probe = self._breaker.enter(self._clock())
+        self._probe = self._probe or self._breaker.enter(self._clock())
 
     def answered(self) -> None:
         """The first content is here."""
@@ -59,12 +76,12 @@ class Lease:
         if code in _ALIVE:
             self.answered()
             self.finished()
-        elif code in _UNTOLD:
-            self._let_go()
-        else:
+        elif code in _FAILED:
             probe, self._probe = self._probe, False
             for_sure = code in _FOR_SURE
             self._breaker.failed(self._clock(), self._rules, probe=probe, for_sure=for_sure)
+        else:
+            self._let_go()
 
     def end(self) -> None:
         """The turn is over, however it went. Once is enough."""

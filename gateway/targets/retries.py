@@ -19,7 +19,7 @@ _LONGEST = 2.0
 _NOT_SENT = frozenset({ErrorCode.UPSTREAM_UNREACHABLE, ErrorCode.CONNECT_TIMEOUT})
 
 # The upstream, or a proxy before it, says that it did not serve it.
-_TURNED_AWAY = frozenset({429, 503})
+_TURNED_AWAY = frozenset({429, 503, 529})
 # A proxy says so, and the upstream behind it may have taken the question into a conversation.
 _UNKNOWN = frozenset({502, 504})
 
@@ -45,6 +45,8 @@ def wait(
 
 
 def _may_be_repeated(error: GatewayError, target: RouteTarget) -> bool:
+    if error.code is ErrorCode.UPSTREAM_CREDITS:
+        return False  # whatever its status: OpenAI's is 429
     if error.code in _NOT_SENT or error.upstream_status in _TURNED_AWAY:
         return True
     if error.upstream_status in _UNKNOWN:

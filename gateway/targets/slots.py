@@ -1,7 +1,7 @@
 """So many turns at once, and a queue in front of them that neither grows nor waits without end."""
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
 from dataclasses import dataclass
 
 from gateway.config.upstreams import Queue
@@ -23,7 +23,7 @@ class Slots:
 
     def __init__(self) -> None:
         self.taken = 0
-        self._queue: deque[_Waiting] = deque()
+        self._queue: OrderedDict[_Waiting, None] = OrderedDict()
 
     @property
     def waiting(self) -> int:
@@ -42,10 +42,13 @@ class Slots:
 
         Raises `GatewayError(UPSTREAM_BUSY)`: at once if the queue is full, else after its timeout.
         """
+        if self.free(limit):  # perhaps again, since it was last asked
+            self.take()
+            return
         if len(self._queue) >= queue.size:
             raise _busy(queue)
         waiting = _Waiting(limit, asyncio.get_running_loop().create_future())
-        self._queue.append(waiting)
+        self._queue[waiting] = None
         try:
             async with asyncio.timeout(queue.timeout):
                 await waiting.turn
@@ -60,16 +63,22 @@ class Slots:
         self._serve()
 
     def _serve(self) -> None:
-        while self._queue and self.taken < self._queue[0].limit:
-            self.taken += 1
-            self._queue.popleft().turn.set_result(None)
+        while self._queue:
+            first = next(iter(self._queue))
+            # Cancelled: its coroutine is still to run, and then it leaves by itself.
+            if not first.turn.cancelled():
+                if self.taken >= first.limit:
+                    return
+                self.taken += 1
+                first.turn.set_result(None)
+            del self._queue[first]
 
     def _leave(self, waiting: _Waiting) -> None:
         """Given up, perhaps just as its turn came."""
         if waiting.turn.done() and not waiting.turn.cancelled():
             self.give_back()
         else:
-            self._queue.remove(waiting)
+            self._queue.pop(waiting, None)  # perhaps it was passed over already
             self._serve()  # who waits behind it may have a higher limit
 
 

@@ -1,11 +1,15 @@
 """Every target's state, under its name: it outlives the config that names it."""
 
+import time
 from collections.abc import Collection, Iterator
 
 from gateway.config.routes import RouteTarget
 from gateway.targets.breaker import Breaker
 from gateway.targets.retries import Budget
 from gateway.targets.slots import Slots
+
+# How soon to come back while health checks find it down: nobody knows when they will not.
+_UNTIL_CHECKED = 5.0
 
 
 class Checked:
@@ -26,6 +30,16 @@ class TargetState:
         self.breaker = Breaker()
         self.slots = Slots()
         self.budget = Budget()
+
+    def wait(self, now: float, target: RouteTarget) -> float:
+        """Seconds until it may be asked; 0.0: now."""
+        if self.checked.down:
+            return _UNTIL_CHECKED
+        return self.breaker.wait(now, target.upstream.breaker)
+
+    def may_retry(self, target: RouteTarget) -> bool:
+        """Whether a turn may ask it once more."""
+        return not self.wait(time.monotonic(), target) and self.budget.allows(self.slots.taken)
 
 
 class States:

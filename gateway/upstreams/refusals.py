@@ -97,7 +97,7 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes) -> GatewayErro
     return GatewayError(
         code,
         message or MESSAGES[code],
-        retry_after=_retry_after(headers) if code is ErrorCode.UPSTREAM_RATE_LIMITED else None,
+        retry_after=_retry_after(headers) if _says_when(status, code) else None,
     )
 
 
@@ -164,6 +164,11 @@ def _named(error: Json) -> ErrorCode | None:
         if code is not None:
             return code
     return None
+
+
+def _says_when(status: int, code: ErrorCode) -> bool:
+    """Whether a Retry-After is about the request, and not about an account or a move."""
+    return code is ErrorCode.UPSTREAM_RATE_LIMITED or status in (503, 529)
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

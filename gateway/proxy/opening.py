@@ -1,0 +1,127 @@
+"""One turn put to one target, up to the first content of its answer."""
+
+import asyncio
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+
+from gateway.config.routes import Route, RouteTarget
+from gateway.core.errors import ErrorCode, GatewayError
+from gateway.core.events import Failure, Finish
+from gateway.core.turn import Prompt
+from gateway.observe.exchange import Exchange
+from gateway.observe.metrics import Metrics
+from gateway.proxy.answer import Answer
+from gateway.proxy.asking import Refusal, ask
+from gateway.proxy.dialogue import PromptFor
+from gateway.proxy.embedded import EmbeddedAnswer
+from gateway.proxy.relay import Clocks, Relay
+from gateway.proxy.snapshot import Snapshot
+from gateway.targets.lease import Lease
+from gateway.upstreams.call_ids import distinct
+
+
+@dataclass(slots=True, kw_only=True)
+class Opening:
+    """A turn that looks for a target to answer it."""
+
+    snapshot: Snapshot
+    route: Route
+    prompt: PromptFor
+    call_ids: AbstractSet[str]
+    """Those taken by earlier tool calls."""
+    affinity: str
+    """What turns of one conversation have in common: where targets have weights, it meets the same
+    one again."""
+    exchange: Exchange
+    committed: bool = False
+    """Whether the client's stream has begun: then it is this target or none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An answer whose first content is here, and who gives it."""
+
+    relay: Relay
+    target: RouteTarget
+    lease: Lease
+
+    def end(self) -> None:
+        """The turn is over: the upstream's connection and the slot are given back, and the breaker
+        hears of it."""
+        self.relay.close()
+        terminal = self.relay.terminal
+        if isinstance(terminal, Finish):
+            self.lease.finished()
+        elif isinstance(terminal, Failure):
+            self.lease.failed(terminal.code)
+        self.lease.end()
+
+    def close(self) -> None:
+        """Another target was faster."""
+        self.relay.close()
+        self.lease.end()
+
+
+async def open_at(opening: Opening, target: RouteTarget, metrics: Metrics) -> Relay:
+    """Ask once; a target that has forgotten the conversation is told all of it, and asked again.
+    Raises `GatewayError`."""
+    prompt = await opening.prompt(target)
+    try:
+        return await _open(opening, target, prompt)
+    except GatewayError as exc:
+        if not _kept(opening) or exc.code is not ErrorCode.CONVERSATION_NOT_FOUND:
+            raise
+        metrics.upstream_failed(target.target.upstream, exc.code)
+    return await _open(opening, target, replace(prompt, conversation_id=None, retry_of=None))
+
+
+async def _open(opening: Opening, target: RouteTarget, prompt: Prompt) -> Relay:
+    started = asyncio.get_running_loop().time()
+    timeouts = target.upstream.timeouts
+    clocks = Clocks(timeouts.first_event, timeouts.idle, timeouts.total)
+    answer = await _ask(opening, target, prompt, started + clocks.first_event)
+    decoder = distinct(target.kind.decoder(target.target), opening.call_ids)
+    relay = Relay(answer, decoder, clocks, started)
+    try:
+        await relay.opened()
+    except BaseException:
+        relay.close()
+        raise
+    return relay
+
+
+async def _ask(opening: Opening, target: RouteTarget, prompt: Prompt, deadline: float) -> Answer:
+    """An answer with a 2xx head."""
+    kind = target.kind
+    if kind.script is not None:
+        return EmbeddedAnswer(kind.script(target.target, prompt))
+    assert kind.request is not None
+    request = kind.request(target.target, prompt)
+    refusal = _refusal(opening, target, prompt)
+    client, connect = (
+        opening.snapshot.clients[target.target.upstream],
+        target.upstream.timeouts.connect,
+    )
+    return await ask(client, request, refusal, opening.exchange.request_id, deadline, connect)
+
+
+def _refusal(opening: Opening, target: RouteTarget, prompt: Prompt) -> Refusal:
+    """What an error of the upstream means."""
+    said = target.kind.error
+    assert said is not None
+    if not _kept(opening) or prompt.conversation_id is None:
+        return said
+
+    def refusal(status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
+        error = said(status, headers, body)
+        if status == 404:
+            error.code = ErrorCode.CONVERSATION_NOT_FOUND
+        return error
+
+    return refusal
+
+
+def _kept(opening: Opening) -> bool:
+    """Whether the gateway keeps the conversation, and so could tell all of it."""
+    return opening.route.passthrough is None
