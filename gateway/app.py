@@ -1,18 +1,20 @@
 """The composition root: every named object is built here, and passed to those who need it."""
 
-import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from aiohttp import web
+
+from gateway.admin.access import OPEN, guard, is_loopback
+from gateway.admin.gauges import StateCollector
+from gateway.admin.questions import add_questions
 from gateway.admin.routes import build_admin
-from gateway.auth.keyring import build_keyring
+from gateway.admin.status import Status
+from gateway.config.file import ConfigFile
 from gateway.config.model import Config
-from gateway.config.routes import build_routes
-from gateway.config.secrets import MissingSecret, missing, reveal
-from gateway.config.upstreams import Upstream
-from gateway.config.values import Secret
+from gateway.config.secrets import reveal, reveal_credential
 from gateway.conversations.access import Access
 from gateway.conversations.build import build_store
 from gateway.conversations.guard import GuardedStore
@@ -24,53 +26,28 @@ from gateway.conversations.threads import Threads
 from gateway.conversations.turns import Turns
 from gateway.core.errors import GatewayError
 from gateway.dialects.chatbase import VARIANTS
+from gateway.http.forwarded import client_of
 from gateway.http.middleware import Outermost
 from gateway.http.paths import Paths
 from gateway.http.routes import build_public
 from gateway.http.server import Listener
+from gateway.http.tls import Handshakes
 from gateway.limits.limiter import Limiter
+from gateway.observe.ledger import Ledger
 from gateway.observe.logs import Logger
+from gateway.observe.loop_lag import LoopLag
 from gateway.observe.metrics import Metrics
-from gateway.proxy.client import Client
+from gateway.observe.tracing import build_tracer
+from gateway.proxy.health import HealthChecks
 from gateway.proxy.models import ModelRequests
 from gateway.proxy.pipeline import Pipeline
 from gateway.proxy.records import RecordRequests
+from gateway.proxy.resuming import Resumption
 from gateway.proxy.snapshot import Snapshot
+from gateway.proxy.streams import LocalStreams
+from gateway.reload.reloader import Reloader
+from gateway.stopping import Leaving
 from gateway.targets.states import States
-
-
-def build_snapshot(config: Config, base: Path, environ: Mapping[str, str]) -> Snapshot:
-    """What requests are served by. Raises `MissingSecret` for all that are missing, and
-    `ValueError` for a bad key or CA bundle.
-
-    `base` is the folder that the config's paths are relative to.
-    """
-
-    if problems := missing(config, base, environ):
-        raise MissingSecret(base, problems)
-
-    def revealed(secret: Secret) -> str:
-        return reveal(secret, base, environ)
-
-    return Snapshot(
-        server=config.server,
-        tiers=config.limits.tiers,
-        routes=build_routes(config, base, environ),
-        keyring=build_keyring(config, revealed),
-        clients={
-            name: _client(name, upstream, revealed, base)
-            for name, upstream in config.upstreams.items()
-            if upstream.base_url is not None
-        },
-    )
-
-
-def _client(name: str, upstream: Upstream, revealed: Callable[[Secret], str], base: Path) -> Client:
-    credential = revealed(upstream.credential) if upstream.credential else None
-    try:
-        return Client(upstream, credential, base)
-    except ValueError as exc:
-        raise ValueError(f"upstreams.{name}: {exc}") from exc
 
 
 class Gateway:
@@ -82,93 +59,201 @@ class Gateway:
         base: Path,
         logger: Logger,
         environ: Mapping[str, str] = os.environ,
+        *,
+        file: ConfigFile | None = None,
     ) -> None:
+        """`base` is the folder that the config's paths are relative to. With its file, it follows
+        what changes there. Raises what `build_snapshot` does."""
         self.config = config
-        self.snapshot = build_snapshot(config, base, environ)
+        """The one that it was started with; requests are served by the snapshot's."""
         self.metrics = Metrics()
         self._logger = logger
+        self._reloader = Reloader(
+            config,
+            base,
+            environ,
+            file=file,
+            applied=self._follow,
+            metrics=self.metrics,
+            logger=logger,
+        )
+        self.ledger = Ledger()
         self.limiter = Limiter()
         self.states = States()
-        self.states.track([target for route in self.snapshot.routes for target in route.targets])
+        self._track()
+        self._tracer = build_tracer(
+            config.tracing, lambda secret: reveal_credential(secret, base, environ), logger
+        )
         kept = build_store(config.store, base, lambda secret: reveal(secret, base, environ))
         self._pruner = Pruner(kept, config.store, self._store_failed)
-        self.store: Store = kept
-        if not isinstance(kept, MemoryStore):
-            self.store = GuardedStore(kept, config.store.timeout, self._store_failed)
+        self.store = self._guarded(kept, config.store.timeout)
         self._ready = False
+        self._draining = False
         self._opened = AsyncExitStack()
         """Everything that a stop has to close, the last opened first."""
-        self._hurry = asyncio.Event()
-        access, tool_call_ttl = Access(self.store), int(config.store.tool_call_ttl * 1000)
-        self._pipeline = pipeline = Pipeline(
+        self.streams = LocalStreams()
+        access = Access(self.store)
+        self._pipeline = self._build_pipeline(config, access)
+        public = self._build_public(config, access)
+        certificate = self.snapshot.certificate
+        self._handshakes = Handshakes(certificate, self.metrics, logger) if certificate else None
+        self.public = Listener(
+            public,
+            "server",
+            config.server.host,
+            config.server.port,
+            handshakes=self._handshakes,
+        )
+        self._lag = LoopLag(self.metrics.loop_was_late)
+        self.metrics.registry.register(self._state())
+        self._health = HealthChecks(self.states, logger, self.metrics.health_checked)
+        self._leaving = Leaving(self.public, self._pipeline.open_turns)
+        self.admin = Listener(
+            self._build_admin(config), "admin", config.admin.host, config.admin.port
+        )
+
+    def _guarded(self, kept: Store, timeout: float) -> Store:
+        """What is in this process cannot fail."""
+        if isinstance(kept, MemoryStore):
+            return kept
+        return GuardedStore(
+            kept,
+            timeout,
+            self._store_failed,
+            took=self.metrics.store_took,
+            around=self._tracer.store,
+        )
+
+    def _build_pipeline(self, config: Config, access: Access) -> Pipeline:
+        return Pipeline(
             snapshot=lambda: self.snapshot,
             limiter=self.limiter,
             states=self.states,
             turns=Turns(
                 access,
-                tool_call_ttl=tool_call_ttl,
+                tool_call_ttl=int(config.store.tool_call_ttl * 1000),
                 repeat_ttl=int(config.store.repeat_ttl * 1000),
             ),
             threads=Threads(access, ttl=int(config.store.thread_ttl * 1000)),
+            streams=self.streams,
             keep_partial=config.store.keep_partial,
             metrics=self.metrics,
-            logger=logger,
+            logger=self._logger,
         )
+
+    def _state(self) -> StateCollector:
+        return StateCollector(
+            snapshot=lambda: self.snapshot,
+            states=self.states,
+            open_turns=self._pipeline.open_turns,
+            limiter=self.limiter,
+            streams=self.streams,
+        )
+
+    def _build_public(self, config: Config, access: Access) -> web.Application:
         records = RecordRequests(
             snapshot=lambda: self.snapshot,
             limiter=self.limiter,
             access=access,
-            results=ToolResults(access, tool_call_ttl=tool_call_ttl),
-            open_turns=pipeline.open_turns,
+            results=ToolResults(access, tool_call_ttl=int(config.store.tool_call_ttl * 1000)),
+            open_turns=self._pipeline.open_turns,
             metrics=self.metrics,
-            logger=logger,
+            logger=self._logger,
         )
         models = ModelRequests(lambda: self.snapshot, self.limiter)
+        resumption = Resumption(
+            snapshot=lambda: self.snapshot,
+            limiter=self.limiter,
+            access=access,
+            streams=self.streams,
+            open_turns=self._pipeline.open_turns,
+            metrics=self.metrics,
+        )
         chatbase = VARIANTS[config.server.chatbase.variant]
         paths = Paths(config.server.mounts.model_dump(), (chatbase,))
-        outermost = Outermost(paths, self.metrics, logger, lambda: self.snapshot.routes.origins)
-        public = build_public(paths, pipeline, records, models, outermost, config.server.max_body)
-        self.public = Listener(public, "server", config.server.host, config.server.port)
-        admin = build_admin(self.metrics, self._fault)
-        self.admin = Listener(admin, "admin", config.admin.host, config.admin.port)
+        outermost = Outermost(
+            paths,
+            self.metrics,
+            self._logger,
+            self._tracer,
+            self.ledger,
+            lambda: self.snapshot.routes.origins,
+            lambda request: client_of(request, self.snapshot.server),
+        )
+        return build_public(paths, self._pipeline, records, models, resumption, outermost)
+
+    def _build_admin(self, config: Config) -> web.Application:
+        admin = build_admin(self.metrics, self._fault, self._reloader.reload)
+        status = Status(
+            reloader=self._reloader,
+            states=self.states,
+            limiter=self.limiter,
+            ledger=self.ledger,
+            draining=lambda: self._draining,
+        )
+        add_questions(admin, status)
+        admin.middlewares.append(guard(lambda: self.snapshot.admin_token, config.admin.host))
+        return admin
 
     async def start(self) -> None:
         """Listen. Raises `CannotListen`, and `StoreError` if conversations cannot be kept: then
         nothing is left open."""
         async with AsyncExitStack() as opened:
-            for client in self.snapshot.clients.values():
-                opened.callback(client.close)
+            opened.push_async_callback(self._tracer.close)
             await self.store.open()
             opened.push_async_callback(self.store.close)
             self._pruner.start()
             opened.push_async_callback(self._pruner.stop)
-            await self._start_refreshers(opened)
+            opened.push_async_callback(self._reloader.stop)
+            await self._reloader.start()
+            self._health.start(self.snapshot)
+            opened.push_async_callback(self._health.stop)
+            self._lag.start()
+            opened.callback(self._lag.stop)
             for listener in (self.admin, self.public):
                 await listener.start()
                 opened.push_async_callback(listener.stop)
             self._opened = opened.pop_all()
+        host, token = self.config.admin.host, self.snapshot.admin_token
+        if token is None and not is_loopback(host):
+            self._logger.warning("admin_without_token", host=host, answered=OPEN)
         self._ready = True
 
-    async def _start_refreshers(self, opened: AsyncExitStack) -> None:
-        refreshers = self.snapshot.keyring.refreshers
-        for refresher in refreshers:
-            opened.push_async_callback(refresher.stop)
-        # Each waits for its first set, and a dead publisher should not delay the others.
-        await asyncio.gather(*(refresher.start() for refresher in refreshers))
-
     async def stop(self) -> None:
-        """Let open turns finish for `drain_timeout`, or until `hurry`, then end them."""
+        """Accept for `drain_delay` more, let open turns finish for `drain_timeout`, then end them;
+        `hurry` ends both."""
         if not self._ready:
             return
         self._ready = False
-        await self.public.refuse()
-        window = self.config.server.drain_timeout
-        await self._pipeline.open_turns.drain(window, self._hurry)
+        self._draining = True
+        self.metrics.draining()
+        await self._reloader.hold()
+        server = self.snapshot.server
+        await self._leaving.leave(server.drain_delay, server.drain_timeout)
         await self._opened.aclose()
 
     def hurry(self) -> None:
         """Have a `stop` wait no longer."""
-        self._hurry.set()
+        self._leaving.hurry()
+
+    def reload(self) -> None:
+        """Take up what has changed in the file, in the background."""
+        self._reloader.want()
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return self._reloader.snapshot
+
+    def _follow(self, config: Config, snapshot: Snapshot) -> None:
+        """A reload has brought another config into force."""
+        self._track()
+        self._health.follow(snapshot)
+        self._pruner.follow(config.store)
+        if self._handshakes is not None and snapshot.certificate is not None:
+            self._handshakes.present(snapshot.certificate)
+
+    def _track(self) -> None:
+        self.states.track([target for route in self.snapshot.routes for target in route.targets])
 
     async def _fault(self) -> str | None:
         """Why it wants no traffic; None if it does."""

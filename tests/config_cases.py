@@ -106,6 +106,9 @@ SHARED = (
     " both to either"
 )
 
+NETWORK = 'a network such as "10.0.0.0/8" or "fd00::/8", or an address'
+NOT_EVERYBODY = "a network that is not everybody: whoever is in it may say any address"
+
 CLASH = "give one of them another prefix"
 PREFIX = 'expected a path such as "/chat", without a slash at its end; or "" for none'
 
@@ -123,7 +126,7 @@ CASES: list[tuple[Path, object, list[str]]] = [
     # Unknown keys.
     (("servr",), {}, ["servr: unknown key; did you mean server?"]),
     (("server", "prot"), 1, ["server.prot: unknown key; did you mean port?"]),
-    (("admin", "zzz"), 1, ["admin.zzz: unknown key; there are host, port"]),
+    (("admin", "zzz"), 1, ["admin.zzz: unknown key; there are host, port, token"]),
     (
         ("upstreams", "llm", "api_key"),
         "s3cret",
@@ -135,6 +138,29 @@ CASES: list[tuple[Path, object, list[str]]] = [
     (("server", "port"), 70000, ["server.port: expected a number up to 65535, found 70000"]),
     (("server", "host"), "", ['server.host: expected a text that is not empty, found ""']),
     (("server",), 1, ["server: expected a table, found 1"]),
+    (
+        ("server", "tls"),
+        {"certificate": "site.pem", "min_version": "1.1"},
+        [
+            'server.tls.min_version: expected "1.2" or "1.3", found "1.1"',
+            "server.tls.key: is missing, expected text",
+        ],
+    ),
+    (
+        ("server", "trusted_proxies"),
+        ["10.0.0.1/8", "lb.internal", "::/0", 7],
+        [
+            f'server.trusted_proxies[0]: expected {NETWORK}, found "10.0.0.1/8"',
+            f'server.trusted_proxies[1]: expected {NETWORK}, found "lb.internal"',
+            f'server.trusted_proxies[2]: expected {NOT_EVERYBODY}, found "::/0"',
+            f"server.trusted_proxies[3]: expected {NETWORK}, found 7",
+        ],
+    ),
+    (
+        ("server", "client_header"),
+        "X-Real-IP",
+        ['server.client_header: expected "X-Forwarded-For" or "Forwarded", found "X-Real-IP"'],
+    ),
     (("upstreams",), 1, ["upstreams: expected a table, found 1"]),
     (("upstreams", "llm", "headers"), [], ["upstreams.llm.headers: expected a table"]),
     (("agents",), {}, ["agents: expected a list, found an empty table"]),

@@ -20,7 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--full",
         action="store_true",
-        help="run what is long in full: the tests that kill the gateway, and the races",
+        help="run what is long in full: the tests that kill or restart the gateway, and the races",
     )
 
 

@@ -21,7 +21,9 @@ ORDER: list[set[str]] = [
     {"config"},
     {"auth", "limits", "targets", "conversations", "observe"},
     {"proxy"},
+    {"reload"},
     {"http", "admin"},
+    {"stopping"},
     {"app"},
     {"cli"},
     {"__main__"},
@@ -53,6 +55,9 @@ IMPURE = {
 # JSON is written in one way, but for the log, which is not chat.
 JSON = {"json", "orjson"}
 SPEAK_JSON = {"gateway.wire.json", "gateway.observe.logs"}
+
+# Loaded only where tracing is on.
+SPEAK_OPENTELEMETRY = {"gateway.observe.otel", "gateway.observe.otel_export"}
 
 
 def name_of(path: Path) -> str:
@@ -129,6 +134,12 @@ def test_codecs_do_no_io(module: str) -> None:
 def test_json_is_imported_in_one_place(module: str) -> None:
     """So that every frame is on one line by anybody's idea of a line."""
     assert JSON.isdisjoint(imports(MODULES[module]))
+
+
+@pytest.mark.parametrize("module", sorted(MODULES.keys() - SPEAK_OPENTELEMETRY))
+def test_opentelemetry_is_imported_in_one_place(module: str) -> None:
+    """It is an extra: everything else works without it."""
+    assert "opentelemetry" not in {name.partition(".")[0] for name in imports(MODULES[module])}
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))

@@ -22,6 +22,7 @@ COMMANDS = [
     ["store", "export"],
     ["store", "prune"],
     ["chat"],
+    ["top"],
     ["translate"],
 ]
 

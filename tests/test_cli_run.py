@@ -3,13 +3,16 @@
 import asyncio
 import http.client
 import json
+import os
 import shlex
 import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,7 +22,7 @@ from gateway.conversations.postgres import PostgresStore
 from gateway.conversations.sqlite import SqliteStore
 from gateway.conversations.store import Store
 from tests.postgres import Postgres
-from tests.serving import DEMO_KEY, ROOT, Served, cli, demo_config, served
+from tests.serving import DEMO_KEY, ROOT, Served, cli, demo_config, environment, served
 
 KEYED = """
 [server]
@@ -178,6 +181,220 @@ def test_missing_secret(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(str(path))
     assert "NOT_SET_ANYWHERE" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        (".", "is a directory"),
+        ("nowhere/gateway.toml", "no such file"),
+        (sys.executable, "is not UTF-8"),
+    ],
+    ids=["a folder", "no folder", "a program"],
+)
+def test_a_configuration_that_cannot_be_read(tmp_path: Path, path: str, said: str) -> None:
+    """Exit code 2, and one line that names it."""
+    done = cli("run", "--config", path, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith(f"{path}: ")
+    assert said in done.stderr
+
+
+NAMED = {
+    "a CA bundle": (
+        ('kind = "echo"', 'kind = "openai"\nbase_url = "https://a.test"\nverify = "absent"'),
+        ('upstream = "echo"', 'upstream = "echo", model = "m"'),
+    ),
+    "a transcript": (('kind = "echo"', 'kind = "replay"\nfile = "absent"'),),
+    "a key set": (
+        (
+            "[[keys]]",
+            '[[auth.jwks]]\nfile = "absent"\nalgorithms = ["EdDSA"]\n'
+            'workspaces = ["acme"]\n[[keys]]',
+        ),
+    ),
+    "an identity secret": (("targets", 'identity_secret = { file = "absent" }\ntargets'),),
+}
+
+
+@pytest.mark.parametrize("named", NAMED)
+def test_a_file_that_is_named_and_not_there(tmp_path: Path, named: str) -> None:
+    """Exit code 2, and one line with its name and its place in the configuration."""
+    path, text = tmp_path / "naming.toml", KEYED
+    for change in NAMED[named]:
+        text = text.replace(*change, 1)
+    path.write_text(text)
+    done = cli("run", "--config", str(path))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith(f"{path}: ")
+    assert "'absent'" in done.stderr
+    assert done.stderr.count(str(tmp_path)) == 1
+
+
+def test_what_is_out_there_may_be_down(tmp_path: Path) -> None:
+    """Upstreams and publishers of key sets that cannot be reached are no reason not to start: the
+    log tells of the key set."""
+    path = tmp_path / "alone.toml"
+    text = KEYED.replace('kind = "echo"', 'kind = "openai"\nbase_url = "http://127.0.0.1:9"')
+    jwks = '[[auth.jwks]]\nurl = "http://127.0.0.1:9/jwks.json"\n'
+    jwks += 'algorithms = ["EdDSA"]\nworkspaces = ["acme"]\n'
+    path.write_text(text.replace('upstream = "echo"', 'upstream = "echo", model = "m"') + jwks)
+    with served(["--config", str(path)], cwd=tmp_path) as running:
+        code, _, err = running.stop()
+    assert code == 0
+    (line,) = err.splitlines()
+    assert json.loads(line)["event"] == "key_set_failed"
+
+
+@pytest.mark.parametrize(
+    ("section", "host"),
+    [("server", "203.0.113.1"), ("server", "no.such.host.invalid"), ("admin", "203.0.113.1")],
+)
+def test_an_address_that_is_not_ours(tmp_path: Path, section: str, host: str) -> None:
+    """Exit code 1, and one line that says which one and where it stands."""
+    path = tmp_path / "elsewhere.toml"
+    path.write_text(KEYED.replace(f"[{section}]", f'[{section}]\nhost = "{host}"'))
+    done = cli("run", "--config", str(path))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert f"cannot listen on {host}:0: " in done.stderr
+    assert f"[{section}]" in done.stderr
+    assert "unknown" not in done.stderr
+
+
+@contextmanager
+def running(config: Path) -> Iterator["subprocess.Popen[str]"]:
+    """`oc-gateway run` from its very beginning."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "gateway", "run", "--config", str(config)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    ) as process:
+        yield process
+        if process.poll() is None:
+            process.kill()
+
+
+def _reloaded(running: Served) -> tuple[int, dict[str, object]]:
+    """`POST /reload`."""
+    parts = urlsplit(running.greeting.partition("metrics on ")[2].split()[0])
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port)
+    with closing(connection):
+        connection.request("POST", "/reload")
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+
+
+def test_what_the_command_line_says_holds_after_a_reload(tmp_path: Path) -> None:
+    """--host and --port come before the file, whenever that is read; what else has changed there
+    is taken up, or said to take a restart."""
+    path = tmp_path / "changing.toml"
+    text = KEYED.replace("port = 0", 'host = "203.0.113.1"\nport = 1', 1)
+    path.write_text(text)
+    with served(["--config", str(path), "--host", "localhost", "--port", "0"]) as running:
+        assert _reloaded(running) == (200, {"ok": True, "needs_restart": []})
+        path.write_text(text.replace("[server]", '[server]\nmounts = { openai = "/x" }'))
+        mounts = {"ok": True, "needs_restart": ["server.mounts"]}
+        assert _reloaded(running) == (200, mounts)
+        path.write_text("[")
+        status, told = _reloaded(running)
+        assert (status, told["ok"]) == (422, False)
+
+
+def test_a_signal_has_the_file_read(tmp_path: Path) -> None:
+    """SIGHUP, which would end a process that does not expect it; also if nothing has changed."""
+    path = tmp_path / "signalled.toml"
+    path.write_text(KEYED)
+    with served(["--config", str(path)]) as running:
+        running.process.send_signal(signal.SIGHUP)
+        assert running.process.stderr is not None
+        assert json.loads(running.process.stderr.readline())["event"] == "config_reloaded"
+        assert running.stop()[0] == 0
+
+
+@pytest.mark.parametrize("signals", [1, 2], ids=["the time is up", "a second signal"])
+def test_streams_that_do_not_end_are_ended(tmp_path: Path, signals: int) -> None:
+    """In their dialect's words, after `drain_timeout` or with the second signal; the exit code is
+    0 all the same."""
+    path = demo_config(tmp_path)
+    window = "100ms" if signals == 1 else "1h"
+    path.write_text(path.read_text().replace("port = 8080", f'drain_timeout = "{window}"'))
+    with served(["--config", str(path), "--port", "0"]) as running:
+        parts = urlsplit(running.url)
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port)
+        headers = {"Authorization": f"Bearer {DEMO_KEY}", "Content-Type": "application/json"}
+        message = json.dumps({"message": "word " * 10_000})  # minutes of it
+        with closing(connection):
+            connection.request("POST", "/api/v2/agents/1/chat", message, headers)
+            response = connection.getresponse()
+            response.readline()
+            running.process.terminate()
+            assert running.process.stdout is not None
+            while "stopping" not in (line := running.process.stdout.readline()):
+                assert line or running.process.poll() is None
+            if signals == 2:
+                running.process.terminate()
+            rest = response.read()
+        assert b"the gateway is restarting, try again" in rest
+        assert rest.endswith(b"data: [DONE]\n\n")
+        running.process.communicate(timeout=30)
+        assert running.process.returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_it_starts(tmp_path: Path, number: signal.Signals) -> None:
+    """Who publishes a key set takes their time, and nobody waits for that: it ends at once, with 0
+    and without a word."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        path = tmp_path / "waiting.toml"
+        jwks = f'[[auth.jwks]]\nurl = "http://127.0.0.1:{port}/"\nalgorithms = ["EdDSA"]\n'
+        path.write_text(f'{KEYED}{jwks}workspaces = ["acme"]\n')
+        with running(path) as process:
+            asked, _ = silent.accept()
+            with asked:
+                process.send_signal(number)
+                began = time.monotonic()
+                assert process.communicate(timeout=30) == ("", "")
+        assert process.returncode == 0
+        assert time.monotonic() - began < 5  # half of what the publisher has
+
+
+def test_a_hangup_before_it_can_read(tmp_path: Path) -> None:
+    """It is one for later, and no end."""
+    path = tmp_path / "pipe.toml"
+    os.mkfifo(path)
+    with running(path) as process:
+        with path.open("w") as pipe:  # it has begun to read
+            process.send_signal(signal.SIGHUP)
+            pipe.write(KEYED)
+        assert process.stderr is not None
+        line = json.loads(process.stderr.readline())
+        # The second reading finds nothing in the pipe.
+        assert line["event"] == "config_rejected"
+        process.terminate()
+        process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("gone", ["stdout", "stderr"])
+def test_who_reads_what_it_says_may_leave(tmp_path: Path, gone: str) -> None:
+    """As the other side of a pipe does. Everybody is served, and it stops as it would have."""
+    with served(["--config", str(demo_config(tmp_path)), "--port", "0"]) as demo, demo.process:
+        stream = getattr(demo.process, gone)
+        stream.close()
+        for _ in range(2):
+            done = subprocess.run(
+                ["sh", "-c", demo.curl], capture_output=True, text=True, timeout=30, check=True
+            )
+            assert done.stdout.endswith("data: [DONE]\n\n")
+        assert _reloaded(demo)[0] == 200
+        demo.process.terminate()
+        assert demo.process.wait(timeout=30) == 0
 
 
 def test_port_in_use(tmp_path: Path) -> None:

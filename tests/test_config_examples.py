@@ -68,6 +68,7 @@ def test_there_are_examples() -> None:
         "several-gateways",
         "several-workspaces",
         "signed-keys",
+        "tls",
     ]
 
 
@@ -75,7 +76,7 @@ def test_there_are_examples() -> None:
 def test_each_example(path: Path, tmp_path: Path) -> None:
     """An example is right, once what it says must be there is there."""
     config = load(path)
-    for name in ("chatbase.key", "site.pem"):
+    for name in ("chatbase.key", "site.pem", "site.key"):
         (tmp_path / name).write_text("a")
 
     assert missing(config, tmp_path, ENVIRON) == []

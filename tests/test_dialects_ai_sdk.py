@@ -457,7 +457,12 @@ ERRORS: dict[tuple[int, str], set[ErrorCode]] = {
         ErrorCode.UPSTREAM_OVERSIZED,
         ErrorCode.UPSTREAM_TRUNCATED,
     },
-    (503, "Service unavailable"): {ErrorCode.UPSTREAM_UNREACHABLE, ErrorCode.UNAVAILABLE},
+    (503, "Service unavailable"): {
+        ErrorCode.UPSTREAM_UNREACHABLE,
+        ErrorCode.UPSTREAM_DOWN,
+        ErrorCode.UPSTREAM_BUSY,
+        ErrorCode.UNAVAILABLE,
+    },
     (504, "Upstream timeout"): {
         ErrorCode.CONNECT_TIMEOUT,
         ErrorCode.FIRST_EVENT_TIMEOUT,

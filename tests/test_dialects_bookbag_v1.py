@@ -72,7 +72,12 @@ ERRORS: dict[tuple[int, str], set[ErrorCode]] = {
         ErrorCode.UPSTREAM_TRUNCATED,
     },
     (503, "upstream_credits_exhausted"): {ErrorCode.UPSTREAM_CREDITS},
-    (503, "unavailable"): {ErrorCode.UPSTREAM_UNREACHABLE, ErrorCode.UNAVAILABLE},
+    (503, "unavailable"): {
+        ErrorCode.UPSTREAM_UNREACHABLE,
+        ErrorCode.UPSTREAM_DOWN,
+        ErrorCode.UPSTREAM_BUSY,
+        ErrorCode.UNAVAILABLE,
+    },
     (504, "upstream_timeout"): {
         ErrorCode.CONNECT_TIMEOUT,
         ErrorCode.FIRST_EVENT_TIMEOUT,

@@ -74,7 +74,12 @@ ERRORS: dict[tuple[int, str], set[ErrorCode]] = {
         ErrorCode.UPSTREAM_TRUNCATED,
     },
     (503, "UPSTREAM_CREDITS_EXHAUSTED"): {ErrorCode.UPSTREAM_CREDITS},
-    (503, "SERVICE_UNAVAILABLE"): {ErrorCode.UPSTREAM_UNREACHABLE, ErrorCode.UNAVAILABLE},
+    (503, "SERVICE_UNAVAILABLE"): {
+        ErrorCode.UPSTREAM_UNREACHABLE,
+        ErrorCode.UPSTREAM_DOWN,
+        ErrorCode.UPSTREAM_BUSY,
+        ErrorCode.UNAVAILABLE,
+    },
     (504, "UPSTREAM_TIMEOUT"): {
         ErrorCode.CONNECT_TIMEOUT,
         ErrorCode.FIRST_EVENT_TIMEOUT,

@@ -85,7 +85,12 @@ ERRORS: dict[tuple[int, str, str | None], set[ErrorCode]] = {
         ErrorCode.UPSTREAM_OVERSIZED,
         ErrorCode.UPSTREAM_TRUNCATED,
     },
-    (503, "server_error", "unavailable"): {ErrorCode.UPSTREAM_UNREACHABLE, ErrorCode.UNAVAILABLE},
+    (503, "server_error", "unavailable"): {
+        ErrorCode.UPSTREAM_UNREACHABLE,
+        ErrorCode.UPSTREAM_DOWN,
+        ErrorCode.UPSTREAM_BUSY,
+        ErrorCode.UNAVAILABLE,
+    },
     (504, "server_error", "upstream_timeout"): {
         ErrorCode.CONNECT_TIMEOUT,
         ErrorCode.FIRST_EVENT_TIMEOUT,

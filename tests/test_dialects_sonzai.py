@@ -75,7 +75,12 @@ STATUSES: dict[int, set[ErrorCode]] = {
         ErrorCode.UPSTREAM_OVERSIZED,
         ErrorCode.UPSTREAM_TRUNCATED,
     },
-    503: {ErrorCode.UPSTREAM_UNREACHABLE, ErrorCode.UNAVAILABLE},
+    503: {
+        ErrorCode.UPSTREAM_UNREACHABLE,
+        ErrorCode.UPSTREAM_DOWN,
+        ErrorCode.UPSTREAM_BUSY,
+        ErrorCode.UNAVAILABLE,
+    },
     504: {
         ErrorCode.CONNECT_TIMEOUT,
         ErrorCode.FIRST_EVENT_TIMEOUT,

@@ -1,6 +1,7 @@
 """A client's connection: its clocks, bugs on it, and with them what is relied on of aiohttp."""
 
 import asyncio
+import contextlib
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -8,12 +9,15 @@ import pytest
 from aiohttp import web
 
 from gateway.config.clients import Mounts
+from gateway.core.errors import ErrorCode, GatewayError
 from gateway.http.connection import OUTERMOST
-from gateway.http.middleware import Outermost
+from gateway.http.middleware import Handler, Outermost
 from gateway.http.paths import Paths
 from gateway.http.server import Listener
+from gateway.observe.ledger import Ledger
 from gateway.observe.logs import build_logger
 from gateway.observe.metrics import Metrics
+from gateway.observe.tracing import Passing
 
 HEAD, KEEPALIVE = 0.1, 0.4
 
@@ -26,7 +30,8 @@ Connect = Callable[[web.Application], Awaitable[tuple[asyncio.StreamReader, asyn
 def outermost(log: io.BytesIO) -> Outermost:
     """The middleware, writing its log there."""
     paths = Paths(Mounts().model_dump())
-    return Outermost(paths, Metrics(), build_logger("info", log), lambda: ())
+    logger, tracer = build_logger("info", log), Passing(from_clients=True)
+    return Outermost(paths, Metrics(), logger, tracer, Ledger(), lambda: ())
 
 
 @pytest.fixture
@@ -210,6 +215,35 @@ async def test_bug_after_the_head(connect: Connect, caplog: pytest.LogCaptureFix
     assert b"internal_error" in log.getvalue()
     assert b"canary" not in log.getvalue()
     assert not caplog.records
+
+
+async def test_error_after_the_head(connect: Connect) -> None:
+    """Behind the middleware, too: the client sees that the answer is not whole."""
+
+    async def half(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"half")
+        raise GatewayError(ErrorCode.UNAVAILABLE, "the gateway is restarting, try again")
+
+    log = io.BytesIO()
+    answers = outermost(log)
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        return await answers(request, handler)
+
+    app = web.Application(middlewares=[middleware])
+    app.router.add_get("/", half)
+    reader, writer = await connect(app)
+    writer.write(REQUEST)
+    async with asyncio.timeout(5):
+        with contextlib.suppress(ConnectionError):
+            answer = await reader.read()
+            assert answer.count(b"HTTP/1.1 ") == 1
+            assert not answer.endswith(b"0\r\n\r\n")
+    assert b'"outcome":"unavailable"' in log.getvalue()
+    assert b"internal_error" not in log.getvalue()
 
 
 async def test_application_without_words(

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.config.values import Rate
-from gateway.limits.bucket import Decision, State, take
+from gateway.limits.bucket import Decision, State, look, take
 
 RATES = st.builds(
     Rate,
@@ -232,3 +232,17 @@ def test_the_largest_rate_the_config_allows() -> None:
     _, refused = take(state, slow, 1e8)
     assert not refused.allowed
     assert refused.retry_after == pytest.approx(slow.period)
+
+
+@given(rate=RATES, start=STARTS, steps=st.lists(STEPS, max_size=20))
+def test_a_look_is_what_a_take_would_meet(rate: Rate, start: float, steps: list[float]) -> None:
+    """And changes nothing: the take says the same, with one token less if it was allowed."""
+    state: State | None = None
+    for now in accumulate([start, *steps]):
+        seen = look(state, rate, now)
+        state, decision = take(state, rate, now)
+
+        assert seen.allowed is decision.allowed
+        assert seen.retry_after == decision.retry_after
+        assert seen.remaining == decision.remaining + decision.allowed
+        assert seen.reset_after <= decision.reset_after

@@ -189,3 +189,16 @@ def test_without_a_limit_slots_are_still_counted() -> None:
             pass
 
     assert limiter.busy == 0
+
+
+def test_a_look_takes_nothing() -> None:
+    """Of whom nothing is known, the bucket is full and no slot is held; a look keeps nothing."""
+    limiter = Limiter()
+    assert limiter.look("key:a", STANDARD, 0.0).remaining == 100
+    assert limiter.subjects == limiter.held("key:a") == 0
+
+    limiter.take("key:a", STANDARD, 0.0)
+    with limiter.slot("key:a", None), limiter.slot("key:a", None):
+        assert limiter.held("key:a") == 2
+        assert [limiter.look("key:a", STANDARD, 0.0).remaining for _ in range(2)] == [99, 99]
+    assert limiter.held("key:a") == 0

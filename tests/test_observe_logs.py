@@ -1,12 +1,13 @@
 """Log lines: JSON, one each, with what is known; of exceptions, types and places only."""
 
+import errno
 import io
 import time
 
 import pytest
 
 from gateway.core.events import Json, Usage
-from gateway.observe.exchange import Exchange
+from gateway.observe.exchange import Exchange, Operation
 from gateway.observe.logs import Logger, build_logger, log_exchange
 from gateway.wire import json
 
@@ -98,3 +99,99 @@ def test_exceptions_in_a_circle(stream: io.BytesIO, logger: Logger) -> None:
     first.__cause__, second.__cause__ = second, first
     logger.error("internal_error", exc_info=first)
     assert json.text(lines(stream)[0]["exception"]).count("ValueError") == 2
+
+
+@pytest.mark.parametrize(
+    ("outcome", "level"),
+    [
+        ("complete", "info"),
+        ("client_gone", "info"),
+        ("rate_limited", "info"),
+        ("upstream_failed", "warning"),
+        ("unavailable", "warning"),
+        ("internal", "warning"),
+    ],
+)
+def test_whose_fault_it_is(outcome: str, level: str, stream: io.BytesIO, logger: Logger) -> None:
+    """A client's mistakes are no warning to who runs the gateway."""
+    log_exchange(logger, Exchange("r1", "bookbag-v2", 0.0, outcome=outcome))
+    (line,) = lines(stream)
+    assert line["level"] == level
+
+
+def test_a_share_of_what_went_well(stream: io.BytesIO) -> None:
+    """One in four here; of what did not go well, every one. Another gateway writes the same."""
+    again = io.BytesIO()
+    for target in (stream, again):
+        logger = build_logger("info", target, sample=0.25)
+        for number in range(2000):
+            log_exchange(logger, Exchange(f"r{number}", "bookbag-v2", 0.0))
+            log_exchange(logger, Exchange(f"f{number}", "bookbag-v2", 0.0, outcome="client_gone"))
+    outcomes = [line["outcome"] for line in lines(stream)]
+
+    assert outcomes.count("client_gone") == 2000
+    assert 400 < outcomes.count("complete") < 600
+    written = [[line["request_id"] for line in lines(each)] for each in (stream, again)]
+    assert written[0] == written[1]
+
+
+def test_text_for_people() -> None:
+    """Nothing in it can steer a terminal, or make a line of its own."""
+    stream = io.BytesIO()
+    logger = build_logger("info", stream, form="text")
+    exchange = Exchange("r1", "bookbag-v2", 0.0, status=200, agent="a\x1b[31m\nb")
+    exchange.operation = Operation.CHAT
+    log_exchange(logger, exchange)
+    (line,) = stream.getvalue().decode().splitlines()
+
+    assert "\x1b" not in line
+    assert "info" in line
+    assert "status=200" in line
+    assert "operation='chat'" in line
+    assert r"agent='a\x1b[31m\nb'" in line
+
+
+def test_text_is_for_terminals() -> None:
+    """A file or a pipe gets JSON, unless it is told otherwise."""
+
+    class Terminal(io.BytesIO):
+        def isatty(self) -> bool:
+            return True
+
+    for stream, is_text in ((Terminal(), True), (io.BytesIO(), False)):
+        build_logger("info", stream, form="auto").info("request", status=200)
+        assert (not stream.getvalue().startswith(b"{")) is is_text
+
+
+def test_what_failed_for_people(stream: io.BytesIO) -> None:
+    """An exception's types and places, and not what it says."""
+    logger = build_logger("info", stream, form="text")
+    said = "_".join(["oc", "live", "secret"])
+    try:
+        raise KeyError(said)
+    except KeyError as exc:
+        logger.error("internal_error", exc_info=exc)
+
+    assert b"KeyError" in stream.getvalue()
+    assert b"oc_live_secret" not in stream.getvalue()
+
+
+class Full(io.BytesIO):
+    """A disk that is full for a while."""
+
+    full = False
+
+    def write(self, line: bytes) -> int:  # type: ignore[override]
+        if self.full:
+            raise OSError(errno.ENOSPC, "no space left on device")
+        return super().write(line)
+
+
+def test_what_cannot_be_written() -> None:
+    """Nobody who is served hears of it, and what comes later is written again."""
+    stream = Full()
+    logger = build_logger("info", stream)
+    for number, full in enumerate((False, True, False)):
+        stream.full = full
+        logger.info("counted", number=number)
+    assert [line["number"] for line in lines(stream)] == [0, 2]

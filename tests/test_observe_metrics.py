@@ -5,6 +5,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.core.errors import ErrorCode
 from gateway.core.events import Usage
 from gateway.observe.exchange import Exchange
+from gateway.observe.exposition import exposition
 from gateway.observe.metrics import Metrics
 
 
@@ -14,7 +15,7 @@ def read(metrics: Metrics) -> dict[tuple[str, str], float]:
         (sample.name.removeprefix("oc_gateway_"), " ".join(sorted(sample.labels.values()))): (
             sample.value
         )
-        for family in text_string_to_metric_families(metrics.exposition().decode())
+        for family in text_string_to_metric_families(exposition(metrics.registry).body.decode())
         for sample in family.samples
     }
 
@@ -65,3 +66,13 @@ def test_streams_that_end() -> None:
     metrics.stream_opened(one)
     metrics.stream_closed(one)
     assert read(metrics)["active_streams", "1 bookbag-v2"] == 1
+
+
+def test_a_certificate_that_expires() -> None:
+    """Where there is none, none is told of."""
+    metrics = Metrics()
+    name = "oc_gateway_tls_certificate_expiry_timestamp_seconds"
+    assert metrics.registry.get_sample_value(name) is None
+    metrics.certificate_expires(1.9e9)
+    metrics.certificate_expires(2e9)
+    assert metrics.registry.get_sample_value(name) == 2e9

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from gateway.app import build_snapshot
 from gateway.config.load import load
 from gateway.config.routes import Route
 from gateway.conversations.results import Pending
@@ -16,6 +15,7 @@ from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.events import FinishReason, Json, ToolCall, ToolOutput
 from gateway.proxy.handing import hand_on
 from gateway.proxy.snapshot import Snapshot
+from gateway.reload.build import build_snapshot
 from tests.e2e.running import config, eventually
 from tests.e2e.scripted import Close, Hang, Reset, ScriptedUpstream, Step, document
 

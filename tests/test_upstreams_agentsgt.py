@@ -207,7 +207,8 @@ def test_text(text: str) -> None:
     ("data", "text", "done"),
     [
         (b"", "", False),
-        (b"3", "3", False),
+        (b"3", "", False),
+        (b"dat", "", False),
         (b"We are", "We are", False),
         (b'0:"We"\n', "We", False),
         (b'0:"We"\nd:{}\n', "We", True),

@@ -319,7 +319,7 @@ def test_problems(status: int, document: Json, code: str, message: str | None) -
 
     assert error.code == f"upstream_{code}"
     assert error.message == (message or MESSAGES[error.code])
-    assert error.retry_after == (7 if status == 429 else None)
+    assert error.retry_after == (7 if status in (429, 503) else None)
 
 
 def test_an_error_that_is_no_json() -> None:

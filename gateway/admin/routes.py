@@ -1,21 +1,30 @@
 """What operators and orchestrators ask."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
-from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST
+from aiohttp import hdrs, web
 
+from gateway.admin.status import told
+from gateway.observe.exposition import exposition
 from gateway.observe.metrics import Metrics
+from gateway.reload.reloader import Outcome
+from gateway.wire import json
 
 
-def build_admin(metrics: Metrics, fault: Callable[[], Awaitable[str | None]]) -> web.Application:
-    """`/metrics`, `/healthz` (the process answers) and `/readyz` (it wants traffic, unless there is
-    a `fault`)."""
+def build_admin(
+    metrics: Metrics,
+    fault: Callable[[], Awaitable[str | None]],
+    reload: Callable[[], Awaitable[Outcome]],
+) -> web.Application:
+    """`/metrics`, `/healthz` (the process answers), `/readyz` (it wants traffic, unless there is a
+    `fault`), and `/reload` (the configuration is read anew, which the answer tells of)."""
 
-    async def exposition(_request: web.Request) -> web.Response:
-        return web.Response(
-            body=metrics.exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST}
-        )
+    async def scraped(request: web.Request) -> web.Response:
+        # With a hundred agents it takes longer than a stream may wait.
+        accept = request.headers.get(hdrs.ACCEPT, "")
+        answer = await asyncio.to_thread(exposition, metrics.registry, accept)
+        return web.Response(body=answer.body, headers={"Content-Type": answer.content_type})
 
     async def healthz(_request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -25,8 +34,17 @@ def build_admin(metrics: Metrics, fault: Callable[[], Awaitable[str | None]]) ->
             return web.Response(text=f"no: {problem}\n", status=503)
         return web.Response(text="ready\n")
 
+    async def reloaded(_request: web.Request) -> web.Response:
+        outcome = await reload()
+        return web.Response(
+            status=422 if outcome.problems else 200,
+            body=json.dumps(told(outcome)),
+            content_type="application/json",
+        )
+
     app = web.Application()
-    app.router.add_get("/metrics", exposition)
+    app.router.add_get("/metrics", scraped)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
+    app.router.add_post("/reload", reloaded)
     return app

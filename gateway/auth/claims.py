@@ -69,6 +69,7 @@ def read_claims(payload: bytes, key: VerificationKey, rules: Rules) -> Claims:
         tier=_text(claims, "tier", rules.tiers.__contains__),
         user=_user(claims),
         expires=expires,
+        signed=True,
     )
     return Claims(principal, not_before=_not_before(claims), expires=expires)
 

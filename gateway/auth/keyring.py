@@ -85,6 +85,10 @@ class Keyring:
         entry = self._lookup(_digest(key))
         return entry.key if entry else None
 
+    def named(self, key_id: str) -> list[Key]:
+        """The entries of this id, in the order of the file: several while a key is replaced."""
+        return [entry.key for entry in self._entries.values() if entry.key.id == key_id]
+
     def _add(self, entry: _Entry) -> None:
         known = self._entries.setdefault(entry.digest, entry)
         if known is not entry:

@@ -20,3 +20,5 @@ class Principal:
     """The end user that a signed key was made for."""
     expires: float | None = None
     """Unix seconds."""
+    signed: bool = False
+    """Whether the key is not in the config: its `key_id` is its signer's choice."""

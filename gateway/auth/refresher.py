@@ -5,6 +5,7 @@ outage of who publishes the keys must not be ours. `fetched_at` says how old it 
 """
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -53,6 +54,7 @@ class JwksRefresher:
         self.failures = 0
         self.problem: str | None = None
         self._wanted = asyncio.Event()
+        self._tried = asyncio.Event()
         self._hinted_at = -MIN_HINT_INTERVAL
         self._task: asyncio.Task[None] | None = None
 
@@ -77,16 +79,18 @@ class JwksRefresher:
         if (self.url, self._trust) == (other.url, other._trust):
             self._set, self.fetched_at = other._set, other.fetched_at
 
-    async def start(self) -> None:
-        """Fetches the set, unless one was adopted, and goes on in the background.
+    async def start(self, patience: float | None = None) -> None:
+        """Fetches the set in the background, at once and then again and again.
 
-        Returns after `timeout` at the latest and never fails: without a set its keys are unknown.
+        Returns when it has been tried once, or after `patience` seconds; or at once, if a set was
+        adopted. Never fails: without a set its keys are unknown.
         """
-        if self.fetched_at is None:
-            await self.refresh()
-        else:
-            self._wanted.set()
+        self._wanted.set()
         self._task = asyncio.create_task(self._run(), name="jwks")
+        if self.fetched_at is None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience):
+                    await self._tried.wait()
 
     async def stop(self) -> None:
         """Ends the background task."""
@@ -110,6 +114,7 @@ class JwksRefresher:
         while True:
             await self._pause()
             await self.refresh()
+            self._tried.set()
 
     async def _pause(self) -> None:
         try:

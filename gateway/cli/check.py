@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 
 _EPILOG = """\
 Exit code 0: the file is valid. 2: it is not; every problem is on standard error, a line each, with
-its path in the file. A secret that is not set here is only a warning: it may be set where the
-gateway runs.
+its path in the file. A secret that is not set here, or an extra that is not installed, is only a
+warning: it may be there where the gateway runs.
 """
 
 
@@ -66,6 +67,7 @@ def _check(path: Path, routes: bool) -> int:
 
     config = load(path)
     table = routing_table(build_routes(_without_secrets(config), path.parent))
+    _check_certificate(config, path.parent)
     for warning in _warnings(config, path.parent):
         print(f"{path}: warning: {warning}", file=sys.stderr)
     print(f"{path} is valid: {_counted(config)}")
@@ -80,10 +82,30 @@ def _without_secrets(config: "Config") -> "Config":
     return config.model_copy(update={"agents": agents})
 
 
+def _check_certificate(config: "Config", base: Path) -> None:
+    """Raises `ConfigError` for one that is no use now; of one that is not here, a warning tells."""
+    from gateway.config.certificate import read_certificate
+    from gateway.config.problems import ConfigError, Problem
+    from gateway.config.secrets import MissingSecret
+
+    if config.server.tls is None:
+        return
+    try:
+        fault = read_certificate(config.server.tls, base).fault(time.time())
+    except MissingSecret:
+        return
+    if fault:
+        said = f"clients will not take {config.server.tls.certificate!r}: {fault}"
+        raise ConfigError(base, [Problem("server.tls.certificate", said)])
+
+
 def _warnings(config: "Config", base: Path) -> Iterator[str]:
     from gateway.config.secrets import missing
+    from gateway.observe.tracing import NOT_INSTALLED, is_installed
 
     yield from map(str, missing(config, base, os.environ))
+    if config.tracing.enabled and not is_installed():
+        yield NOT_INSTALLED
     workspaces = {agent.workspace for agent in config.agents}
     for index, key in enumerate(config.keys):
         if key.workspace not in workspaces:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from gateway import __version__
-from gateway.cli import chat, check, keys, run, store, translate
+from gateway.cli import chat, check, keys, run, store, top, translate
 
 _EPILOG = """\
 examples:
@@ -16,6 +16,7 @@ examples:
   oc-gateway keys create --workspace acme     a key for a client, and the lines to paste
   oc-gateway store status                     the conversations that are kept
   oc-gateway chat 1                           talk to agent 1 of a running gateway
+  oc-gateway top                              watch what it does
   oc-gateway translate --from openai --to bookbag-v2 < recorded.sse
 
 The configuration is the file named by --config, else by OC_GATEWAY_CONFIG, else ./gateway.toml.
@@ -32,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"oc-gateway {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (run, check, keys, store, chat, translate):
+    for command in (run, check, keys, store, chat, top, translate):
         command.add_parser(commands)
     return parser
 

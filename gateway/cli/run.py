@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import asyncio
+
     from gateway.app import Gateway
     from gateway.config.model import Config, Key
 
@@ -16,7 +18,8 @@ DEMO_KEY = "oc_test_demo"
 
 _EPILOG = """\
 Health and metrics are on a listener of their own ([admin], 127.0.0.1:9090 by default):
-/healthz, /readyz and /metrics. Logs are JSON lines on standard error, one per request.
+/healthz, /readyz, /metrics, /status and /reload. Logs are lines on standard error, one per request:
+JSON, or text on a terminal.
 """
 
 
@@ -24,7 +27,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = commands.add_parser(
         "run",
         help="serve",
-        description="Serve until stopped (SIGTERM or Ctrl-C).",
+        description="Serve until stopped (SIGTERM or Ctrl-C). A change of the configuration is\n"
+        "taken up at once; SIGHUP has it read again.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -34,7 +38,12 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--port", type=_port, help="port, instead of [server] port; 0: any free one"
     )
     parser.add_argument(
-        "--log-level", choices=("debug", "info", "warning", "error"), default="info"
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        help="instead of [logs] level",
+    )
+    parser.add_argument(
+        "--log-format", choices=("auto", "json", "text"), help="instead of [logs] format"
     )
     parser.set_defaults(run=run)
 
@@ -63,13 +72,22 @@ def default_config() -> Path:
 
 def run(args: argparse.Namespace) -> int:
     """Exit code 2 for a wrong configuration, 1 if the address cannot be had."""
+    import signal
+
+    # Until they are listened to: a hangup would end the process, and the first process of a
+    # container would never hear that it is to end.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, signal.SIGTERM})
+
     from gateway.app import Gateway
-    from gateway.config.load import ConfigError, load
+    from gateway.config.file import ConfigFile
+    from gateway.config.problems import ConfigError
     from gateway.observe.logs import build_logger
 
     try:
-        config = _with_options(load(args.config), args)
-        gateway = Gateway(config, args.config.parent, build_logger(args.log_level))
+        file = ConfigFile(args.config, lambda config: _with_options(config, args))
+        config = file.read()
+        logger = build_logger(config.logs.level, form=config.logs.format, sample=config.logs.sample)
+        gateway = Gateway(config, file.base, logger, file=file)
     except ConfigError as exc:  # also of what the file refers to: it is this file that is told of
         print(ConfigError(args.config, exc.problems), file=sys.stderr)
         return 2
@@ -80,9 +98,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _with_options(config: "Config", args: argparse.Namespace) -> "Config":
-    given = {"host": args.host, "port": args.port}
-    server = {name: value for name, value in given.items() if value is not None}
-    return config.model_copy(update={"server": config.server.model_copy(update=server)})
+    """The options hold against the file, also after a reload."""
+    given = {
+        "server": {"host": args.host, "port": args.port},
+        "logs": {"level": args.log_level, "format": args.log_format},
+    }
+    tables = {}
+    for name, options in given.items():
+        said = {option: value for option, value in options.items() if value is not None}
+        tables[name] = getattr(config, name).model_copy(update=said)
+    return config.model_copy(update=tables)
 
 
 def _serve(gateway: "Gateway") -> int:
@@ -126,13 +151,44 @@ async def _until_stopped(gateway: "Gateway") -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, signalled)
-    await gateway.start()
-    print(greeting(gateway), flush=True)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, gateway.reload)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP, signal.SIGTERM})
+    if not await _started(gateway, stop):
+        return
+    _say(greeting(gateway))
     try:
         await stop.wait()
-        print("stopping: open turns may finish; a second signal ends them now", flush=True)
+        _say("stopping: open turns may finish; a second signal ends them now")
     finally:
         await gateway.stop()
+
+
+async def _started(gateway: "Gateway", stop: "asyncio.Event") -> bool:
+    """False: the signal to stop came first."""
+    import asyncio
+
+    starting = asyncio.ensure_future(gateway.start())
+    stopped = asyncio.ensure_future(stop.wait())
+    await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not starting.done():
+        starting.cancel()
+        await asyncio.wait((starting,))
+    if starting.cancelled():
+        return False
+    starting.result()
+    return True
+
+
+def _say(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except OSError:
+        # Who read it has gone, and that is no reason to stop. Python keeps what was not written,
+        # and would fail of it at the end.
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
 
 
 def greeting(gateway: "Gateway") -> str:
@@ -143,7 +199,7 @@ def greeting(gateway: "Gateway") -> str:
     return "\n".join(
         [
             f"oc-gateway listens on {gateway.public.url}",
-            f"health and metrics on {gateway.admin.url} (/healthz /readyz /metrics)",
+            f"health and metrics on {gateway.admin.url} (/healthz /readyz /metrics /status)",
             "",
             routing_table(gateway.snapshot.routes),
             "",
@@ -161,6 +217,18 @@ def _demo(config: "Config") -> "Key | None":
     return next((key for key in config.keys if key.hash == key_hash(DEMO_KEY)), None)
 
 
+def _url(gateway: "Gateway") -> str:
+    """Where curl finds it: over TLS by a name that the certificate is for, whoever has that in the
+    DNS."""
+    from urllib.parse import urlsplit
+
+    url, certificate = gateway.public.url, gateway.snapshot.certificate
+    if certificate is None or not certificate.names:
+        return url
+    name, address = certificate.names[0], urlsplit(url).netloc.rpartition(":")
+    return f"--resolve {name}:{address[2]}:{address[0]} https://{name}:{address[2]}"
+
+
 def _curl(gateway: "Gateway") -> str:
     config = gateway.config
     demo = _demo(config)
@@ -174,7 +242,7 @@ def _curl(gateway: "Gateway") -> str:
         config.agents[0],
     )
     return (
-        f"curl -N {gateway.public.url}/api/v2/agents/{agent.id}/chat "
+        f"curl -N {_url(gateway)}/api/v2/agents/{agent.id}/chat "
         f"-H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' "
         """-d '{"message": "Where is my order?"}'"""
     ).replace("'Authorization: Bearer $OC_KEY'", '"Authorization: Bearer $OC_KEY"')

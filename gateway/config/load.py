@@ -9,6 +9,7 @@ from gateway.config import checks, words
 from gateway.config.model import Config
 from gateway.config.place import Fault, position, written
 from gateway.config.problems import ConfigError, Problem
+from gateway.config.reading import content
 
 __all__ = ["ConfigError", "Problem", "load", "parse"]
 
@@ -45,7 +46,7 @@ def _below(fault: Fault, told: set[tuple[str | int, ...]]) -> bool:
 
 def _read(path: Path) -> dict[str, object]:
     try:
-        text = path.read_bytes().decode("utf-8-sig")  # some editors begin a file with a mark
+        text = content(path).decode("utf-8-sig")  # some editors begin a file with a mark
         return tomllib.loads(text)
     except OSError as exc:
         said = f"cannot be read: {(exc.strerror or 'unknown reason').lower()}"

@@ -10,6 +10,9 @@ from pydantic import Field, PositiveInt, StringConstraints
 from gateway.config.addresses import KeySetUrl, StoreUrl
 from gateway.config.agents import Agent
 from gateway.config.clients import ChatbaseClients, Mounts
+from gateway.config.listeners import ClientHeader, Network, Tls
+from gateway.config.logs import Logs
+from gateway.config.tracing import Tracing
 from gateway.config.upstreams import Upstream
 from gateway.config.values import (
     HASH,
@@ -49,6 +52,15 @@ class Server(Strict):
     host: Text = Field("127.0.0.1", description='The address to listen at; "0.0.0.0" for all.')
     port: Port = Field(8080, description="0: any that is free.")
     workers: Literal[1] = Field(1, description="Processes; more than one is not built yet.")
+    tls: Tls | None = Field(None, description="Left out: plain HTTP.")
+    trusted_proxies: list[Network] = Field(
+        default_factory=list,
+        description="Who may say, in `client_header`, for whom they ask: load balancers and"
+        " reverse proxies in front of the gateway, as networks. By default nobody.",
+    )
+    client_header: ClientHeader = Field(
+        "X-Forwarded-For", description="Where they say it; a client's own is passed over."
+    )
     mounts: Mounts = Field(Mounts(), description="The prefix of each family's paths.")
     chatbase: ChatbaseClients = Field(
         ChatbaseClients(), description="How its clients are answered."
@@ -70,10 +82,15 @@ class Server(Strict):
 
 
 class Admin(Strict):
-    """The listener for health and metrics; not for the public."""
+    """The listener for health, metrics and status; not for the public."""
 
     host: Text = Field("127.0.0.1", description="The address to listen at.")
     port: Port = Field(9090, description="0: any that is free.")
+    token: Secret | None = Field(
+        None,
+        description="Sent as `Authorization: Bearer ...` for all but /metrics, /healthz and"
+        " /readyz. Without one, these three are all that other machines are answered.",
+    )
 
 
 class StoreConfig(Strict):
@@ -178,10 +195,12 @@ class Config(Strict):
     """The whole file."""
 
     server: Server = Field(Server(), description="The listener for clients.")
-    admin: Admin = Field(Admin(), description="The listener for health and metrics.")
+    admin: Admin = Field(Admin(), description="The listener for health, metrics and status.")
+    logs: Logs = Field(Logs(), description="What is written to standard error.")
     store: StoreConfig = Field(StoreConfig(), description="Where conversations are kept.")
     limits: Limits = Field(Limits(), description="Rate limits.")
     auth: Auth = Field(Auth(), description="Signed keys.")
+    tracing: Tracing = Field(Tracing(), description="Spans for an OpenTelemetry collector.")
     upstreams: dict[Name, Upstream] = Field(min_length=1, description="The backends, by name.")
     agents: list[Agent] = Field(min_length=1, description="What clients talk to.")
     keys: list[Key] = Field(default_factory=list, description="The clients' keys, by their hashes.")

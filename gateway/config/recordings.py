@@ -1,11 +1,15 @@
 """The transcripts that replays play, read from their files."""
 
 from pathlib import Path
+from typing import Final
 
 from gateway.config.model import Config
 from gateway.config.problems import ConfigError, Problem
+from gateway.config.reading import content
 from gateway.core.codec import Transcript
 from gateway.upstreams.replay import transcript
+
+_MAX_SIZE: Final = 256 << 20
 
 
 def transcripts(config: Config, base: Path) -> dict[str, Transcript]:
@@ -16,7 +20,7 @@ def transcripts(config: Config, base: Path) -> dict[str, Transcript]:
         if upstream.file is None:
             continue
         try:
-            read[name] = transcript((base / upstream.file).read_text("utf-8"))
+            read[name] = transcript(content(base / upstream.file, _MAX_SIZE).decode("utf-8"))
         except OSError as exc:
             problems.append(_unread(name, upstream.file, (exc.strerror or "").lower()))
         except ValueError as exc:

@@ -4,7 +4,7 @@ again by every request."""
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TypeVar
 
 from gateway.conversations.store import (
@@ -42,7 +42,8 @@ _SHOWN = {
 
 class GuardedStore:
     """A `Store` over another one. Every failure is `GatewayError(UNAVAILABLE)`, within `timeout`
-    seconds; while the store is down, at once. `failed` is told of each, with the operation."""
+    seconds; while the store is down, at once. `failed` is told of each, with the operation,
+    and `took` of every operation, and how long. Each is done inside of what `around` gives."""
 
     def __init__(
         self,
@@ -50,11 +51,15 @@ class GuardedStore:
         timeout: float,
         failed: Callable[[str, Exception], None],
         clock: Callable[[], float] = time.monotonic,
+        took: Callable[[str, float], None] = lambda operation, seconds: None,
+        around: Callable[[str], AbstractContextManager[None]] = lambda operation: nullcontext(),
     ) -> None:
         self._store = store
         self._timeout = timeout
         self._failed = failed
         self._clock = clock
+        self._took = took
+        self._around = around
         self._down: frozenset[str] = frozenset()
         self._again = 0.0
         """When what is down may be tried."""
@@ -122,9 +127,11 @@ class GuardedStore:
         self._again = now + self._timeout + _PAUSE
 
     async def _try(self, operation: str, doing: Awaitable[T]) -> T:
+        began = time.monotonic()
         try:
-            async with asyncio.timeout(self._timeout):
-                done = await doing
+            with self._around(operation):
+                async with asyncio.timeout(self._timeout):
+                    done = await doing
         except (StoreError, TimeoutError) as exc:
             self._down, self._again = _BOTH, self._clock() + _PAUSE
             self._failed(operation, exc)
@@ -132,6 +139,8 @@ class GuardedStore:
         except Conflict:
             self._works(operation)  # it took a store that works to find it
             raise
+        finally:
+            self._took(operation, time.monotonic() - began)
         self._works(operation)
         return done
 

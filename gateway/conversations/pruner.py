@@ -48,6 +48,10 @@ class Pruner:
         self._interval = interval
         self._task: asyncio.Task[None] | None = None
 
+    def follow(self, config: StoreConfig) -> None:
+        """From the next round on, forget by these rules."""
+        self._config = config
+
     def start(self) -> None:
         self._task = asyncio.create_task(self._run())
 

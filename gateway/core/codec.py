@@ -93,6 +93,18 @@ class Dialect:
     """The path of an agent, behind which are the requests about its conversations."""
     records: "Records | None" = None
     """What it says of conversations beside chatting; None where it says nothing."""
+    resuming: "Resuming | None" = None
+    """How clients come back to a stream that they lost; None where they do not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resuming:
+    """A GET for the rest of a stream."""
+
+    path: str
+    """`{agent}` is as in chats, `{conversation}` what its client or the gateway calls it."""
+    user: Callable[[Mapping[str, str]], str | None] | None = None
+    """Whose it is, by the headers, where clients name conversations themselves."""
 
 
 Around = tuple[bytes, bytes]

@@ -9,7 +9,7 @@ Source: `ai`, `src/ui-message-stream/ui-message-chunks.ts`, `src/ui/process-ui-m
 import re
 from collections.abc import Callable, Mapping
 
-from gateway.core.codec import Dialect, ErrorAnswer
+from gateway.core.codec import Dialect, ErrorAnswer, Resuming
 from gateway.core.conversation import Role
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.events import (
@@ -30,7 +30,7 @@ from gateway.core.events import (
     ToolOutput,
 )
 from gateway.core.turn import ChatRequest, Turn, merged
-from gateway.dialects.ai_sdk_reading import decode
+from gateway.dialects.ai_sdk_reading import decode, user
 from gateway.dialects.bookbag import identity
 from gateway.dialects.drops import Drops
 from gateway.dialects.ui_frames import DONE, UIFrames
@@ -253,4 +253,6 @@ AI_SDK = Dialect(
     replayed=frozenset({TextDelta, ToolCall, ToolOutput}),
     headers=lambda _turn, _ask: _HEADERS,
     credential=_credential,
+    # Where the AI SDK's transport looks, behind the chat's path.
+    resuming=Resuming(path="/api/v1/agents/chat/{agent}/{conversation}/stream", user=user),
 )

@@ -46,6 +46,14 @@ def decode(body: Json, agent: str | None, headers: Mapping[str, str]) -> ChatReq
     return request
 
 
+def user(headers: Mapping[str, str]) -> str | None:
+    """Whose chat a request without a body is about. Raises `GatewayError(INVALID_BODY)`."""
+    read = fields({})
+    found = _user(read, headers.get(_IDENTIFIER))
+    read.check()
+    return found
+
+
 def _check(read: Fields, history: list[Message]) -> None:
     """Whether there is something to answer, by a user who asked for it."""
     if not history or not _asks(history[-1]):

@@ -6,7 +6,7 @@ this project's, in the shape of Bookbag's message parts.
 
 from collections.abc import Callable, Mapping
 
-from gateway.core.codec import Dialect, ErrorAnswer
+from gateway.core.codec import Dialect, ErrorAnswer, Resuming
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.events import (
     Citations,
@@ -161,4 +161,5 @@ BOOKBAG_V2 = Dialect(
     # Bookbag's own guide has clients JSON-parse every line that is not `[DONE]`.
     heartbeat=None,
     records=records(FINISH_REASONS),
+    resuming=Resuming(path="/api/v2/agents/{agent}/conversations/{conversation}/stream"),
 )

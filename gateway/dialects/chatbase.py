@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from gateway.core.codec import Dialect, ErrorAnswer
+from gateway.core.codec import Dialect, ErrorAnswer, Resuming
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.events import (
     Event,
@@ -182,6 +182,7 @@ CHATBASE = Dialect(
     # Chatbase's command line gives up after 60 s without a byte.
     heartbeat=15.0,
     records=records(FINISH_REASONS),
+    resuming=Resuming(path="/api/v2/agents/{agent}/conversations/{conversation}/stream"),
 )
 CHATBASE_SEED = replace(CHATBASE, encoder=partial(ChatbaseEncoder, _SEED), reply=_flat_reply)
 

@@ -8,23 +8,29 @@ what is relied on here.
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+import select
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
+from gateway.core.errors import GatewayError
 from gateway.http.middleware import Outermost
 
 OUTERMOST: Final = web.AppKey("outermost", Outermost)
 """Who answers for an application what never becomes a request of it."""
 
-_Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-
 # What is kept of a head's beginning, to tell whose words a refusal of it is in.
 _BEGINNING = 256
 _REQUEST_LINE = re.compile(rb"[!-~]+ (/[^\s?#]*)")
+
+# What may wait for a client before its turn does, in bytes: as without TLS, whose own transports
+# would take eight times as much.
+_HIGH_WATER = 64 << 10
+
+# How long the last words on an idle connection take to leave the process.
+_GOODBYE = 0.05
 
 
 class Connection(web.RequestHandler):
@@ -34,7 +40,15 @@ class Connection(web.RequestHandler):
     that it has begun, is closed. `options` are those of `web.RequestHandler`.
     """
 
-    __slots__ = ("_beginning", "_clock", "_head_timeout", "_outermost")
+    __slots__ = (
+        "__weakref__",
+        "_beginning",
+        "_clock",
+        "_head_timeout",
+        "_outermost",
+        "_secured",
+        "accepted",
+    )
 
     def __init__(
         self,
@@ -48,14 +62,67 @@ class Connection(web.RequestHandler):
         self._head_timeout = head_timeout
         self._clock: asyncio.TimerHandle | None = None
         self._beginning = b""
+        self._secured: asyncio.Transport | None = None
+        """The transport, if it is TLS's, until the end: aiohttp forgets one that it has closed."""
+        self.accepted = self._loop.time()
+        """By the loop's clock; over TLS, its handshake began then."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        if self.ssl_context is not None:
+            self._secured = cast("asyncio.Transport", transport)
+            self._secured.set_write_buffer_limits(_HIGH_WATER)
         self._start_clock()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._stop_clock()
         super().connection_lost(exc)
+
+    @property
+    def idle_since(self) -> float:
+        """By the loop's clock, if it is."""
+        return self._next_keepalive_close_time - self._keepalive_timeout
+
+    @property
+    def pipelined(self) -> bool:
+        """Whether the client has sent further requests already."""
+        return bool(self._messages)
+
+    def leave(self, when: float, now: float) -> None:
+        """Close it if it is idle and the time has come. Raises nothing."""
+        if now >= when and self._is_idle() and not self._has_unread():
+            self.force_close()
+            if self._secured is not None:
+                self._loop.call_later(_GOODBYE, self.hang_up)
+
+    def end(self, error: GatewayError) -> None:
+        """Have a request whose body is still arriving fail with this; close it if there is none."""
+        request = self._current_request
+        if request is not None and not request.content.is_eof():
+            request.content.set_exception(error)
+        self.leave(0.0, 0.0)
+
+    def force_close(self) -> None:
+        # A second close would have asyncio's TLS forget what it is to abort.
+        if self.transport is not None and self.transport.is_closing():
+            self.transport = None
+        super().force_close()
+
+    def hang_up(self) -> None:
+        """Once it is closed, do not wait for the client's goodbye, which TLS expects and a client
+        that is idle does not read of. What was sent and is still on its way is not cut."""
+        wire, self._secured = self._secured, None
+        if wire is not None and wire.is_closing() and _is_ready(wire, select.POLLOUT):
+            wire.abort()
+
+    def _is_idle(self) -> bool:
+        waiter = self._waiter
+        in_head = self._clock is not None and bool(self._beginning)
+        return waiter is not None and not waiter.done() and not in_head
+
+    def _has_unread(self) -> bool:
+        """Whether something has arrived that the loop has not handed over yet."""
+        return self.transport is not None and _is_ready(self.transport, select.POLLIN)
 
     def data_received(self, data: bytes) -> None:
         # Set while aiohttp waits for the next request, done once it has one: all else is a body.
@@ -89,8 +156,8 @@ class Connection(web.RequestHandler):
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
         exc = kw.get("exc_info")
-        if isinstance(exc, web.RequestPayloadError):
-            return  # the request has its line, and the client its answer
+        if isinstance(exc, web.RequestPayloadError | GatewayError):
+            return  # of its body: the request has its line, and the client its answer
         if self._outermost is None:
             super().log_exception(*args, **kw)
         else:
@@ -127,62 +194,13 @@ class Connection(web.RequestHandler):
         self.force_close()
 
 
-class Runner(web.AppRunner):
-    """Serves an application on our connections."""
-
-    def __init__(
-        self,
-        app: web.Application,
-        *,
-        shutdown_timeout: float,
-        head_timeout: float,
-        **options: Any,  # of web.RequestHandler
-    ) -> None:
-        super().__init__(app, shutdown_timeout=shutdown_timeout)
-        self._head_timeout = head_timeout
-        self._options = options
-
-    async def _make_server(self) -> web.Server:
-        made = await super()._make_server()
-        outermost = self.app.get(OUTERMOST)
-        if outermost is not None:
-            made.request_handler = _ignoring_expectations(made.request_handler, outermost)
-        return _Server(
-            made,
-            lambda server: Connection(server, outermost, self._head_timeout, **self._options),
-        )
-
-
-class _Server(web.Server):
-    def __init__(
-        self, made: web.Server, connect: Callable[[web.Server], web.RequestHandler]
-    ) -> None:
-        super().__init__(
-            made.request_handler,
-            request_factory=made.request_factory,
-            # Off by default in aiohttp: without it a handler whose client has gone goes on, and
-            # the upstream with it, until the upstream speaks.
-            handler_cancellation=True,
-        )
-        self._connect = connect
-
-    def __call__(self) -> web.RequestHandler:
-        return self._connect(self)
-
-
-def _ignoring_expectations(handle: _Handler, outermost: Outermost) -> _Handler:
-    """RFC 9110, section 10.1.1: an expectation other than `100-continue` may be ignored. aiohttp
-    refuses it past our middleware, in a text that fails for what is not UTF-8; and only known paths
-    can be told not to."""
-
-    async def handler(request: web.BaseRequest) -> web.StreamResponse:
-        try:
-            return await handle(request)
-        except (web.HTTPExpectationFailed, UnicodeEncodeError):
-            assert isinstance(request, web.Request)
-            return await outermost(request, request.match_info.handler)
-
-    return handler
+def _is_ready(transport: asyncio.BaseTransport, what: int) -> bool:
+    wire = transport.get_extra_info("socket")
+    if wire is None:
+        return False  # it is gone
+    poll = select.poll()
+    poll.register(wire.fileno(), what)
+    return bool(poll.poll(0))
 
 
 def _path(beginning: bytes) -> str:

@@ -13,7 +13,7 @@ _MAX_AGE = "7200"
 
 _EXPOSED = (
     "X-Request-Id, Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, "
-    "RateLimit, RateLimit-Policy, X-Session-ID"
+    "RateLimit, RateLimit-Policy, X-Session-ID, X-Resumable, X-Conversation-Id"
 )
 
 
@@ -41,7 +41,8 @@ def preflight(methods: str) -> web.Response:
         headers={
             hdrs.ACCESS_CONTROL_ALLOW_METHODS: methods,
             hdrs.ACCESS_CONTROL_ALLOW_HEADERS: (
-                "Authorization, Content-Type, Idempotency-Key, X-Agent-Identifier, X-Request-Id"
+                "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Traceparent, "
+                "Tracestate, X-Agent-Identifier, X-Request-Id, X-Resumable"
             ),
             hdrs.ACCESS_CONTROL_MAX_AGE: _MAX_AGE,
         },

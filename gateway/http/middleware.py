@@ -14,9 +14,11 @@ from gateway.core.errors import ErrorCode, GatewayError
 from gateway.http.cors import cors_headers, is_preflight, preflight
 from gateway.http.paths import Paths
 from gateway.limits.headers import retry_after
-from gateway.observe.exchange import CLIENT_GONE, Exchange
+from gateway.observe.exchange import CLIENT_GONE, MALFORMED, Exchange
+from gateway.observe.ledger import Ledger
 from gateway.observe.logs import Logger, log_exchange
 from gateway.observe.metrics import Metrics
+from gateway.observe.tracing import Tracer
 
 EXCHANGE: Final = web.RequestKey("exchange", Exchange)
 
@@ -25,9 +27,6 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 # A caller's own id is kept, so that one id runs through all logs; never one that could forge a
 # line of them.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
-
-MALFORMED = "malformed_request"
-"""The outcome of what does not parse as HTTP."""
 
 _MALFORMED = GatewayError(
     ErrorCode.INVALID_BODY,
@@ -45,6 +44,10 @@ _CHALLENGES: dict[ErrorCode, str] = {
 }
 
 
+def _peer(request: web.BaseRequest) -> str:
+    return request.remote or ""
+
+
 class Outermost:
     """Wraps every handler of the public listener."""
 
@@ -53,18 +56,28 @@ class Outermost:
         paths: Paths,
         metrics: Metrics,
         logger: Logger,
+        tracer: Tracer,
+        ledger: Ledger,
         origins: Callable[[], Container[str]],
+        client: Callable[[web.BaseRequest], str] = _peer,
     ) -> None:
+        """`client` tells the address that a request is from."""
         self._paths = paths
         self._metrics = metrics
         self._logger = logger
+        self._tracer = tracer
+        self._ledger = ledger
         self._origins = origins
+        self._client = client
 
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         dialect = self._paths.dialect_of(request.path)
         exchange = Exchange(_request_id(request), dialect.name, time.monotonic())
+        exchange.client = self._client(request)
         exchange.headers = self._headers(exchange, request.headers.get(hdrs.ORIGIN))
         request[EXCHANGE] = exchange
+        self._trace(request, exchange)
+        self._ledger.begin(exchange)
         try:
             response = await self._answer(request, handler, dialect, exchange)
             exchange.status = response.status
@@ -73,7 +86,10 @@ class Outermost:
             exchange.status = exchange.status or 499  # nginx's word for it
             raise
         finally:
-            self._record(exchange)
+            if exchange.ends is None or exchange.ends.done():
+                self._record(exchange)
+            else:
+                exchange.ends.add_done_callback(lambda _: self._record(exchange))
         return response
 
     def refuse(self, path: str, status: int, exc: BaseException | None) -> web.Response:
@@ -102,9 +118,21 @@ class Outermost:
         ours = {"Server": "oc-gateway", "X-Request-Id": exchange.request_id}
         return ours | cors_headers(origin, self._origins())
 
+    def _trace(self, request: web.Request, exchange: Exchange) -> None:
+        """Health checks and what nothing is found for would be noise."""
+        resource = request.match_info.route.resource
+        if resource is None or resource.canonical == self._paths.health:
+            return
+        trace = self._tracer.begin(request.method, resource.canonical, request.headers)
+        exchange.trace = trace
+        if trace.recorded:
+            exchange.exemplar = {"trace_id": trace.id}
+
     def _record(self, exchange: Exchange) -> None:
         exchange.duration = time.monotonic() - exchange.started
+        exchange.trace.end(exchange)
         self._metrics.observe(exchange)
+        self._ledger.end(exchange)
         log_exchange(self._logger, exchange)
 
     async def _answer(
@@ -123,6 +151,8 @@ class Outermost:
             error = self._as_error(exc, request, exchange)
             exchange.outcome = error.code
             response = _error_response(dialect, error)
+            if request.writer.output_size > 0 and request.transport is not None:
+                request.transport.abort()  # an answer has begun: it can only be cut
         if not response.prepared:
             response.headers.update(exchange.headers)
         return response

@@ -32,6 +32,8 @@ class Paths:
         self.chats: dict[str, Dialect] = {}
         self.roots: dict[str, Dialect] = {}
         """Where requests about an agent's conversations begin."""
+        self.streams: dict[str, Dialect] = {}
+        """Where clients come back to a stream that they lost."""
         self.health = mounts[BOOKBAG_V2.family] + _HEALTH
         self.models = mounts[OPENAI.family] + _MODELS
         """Behind it, after a slash, is each of them."""
@@ -42,6 +44,8 @@ class Paths:
             self.chats.update({mount + path: dialect for path in dialect.chats})
             if dialect.root is not None:
                 self.roots[mount + dialect.root] = dialect
+            if dialect.resuming is not None:
+                self.streams[mount + dialect.resuming.path] = dialect
             beginnings.append((mount + dialect.beginning, dialect))
         # The longest that fits decides.
         self._beginnings = sorted(beginnings, key=lambda known: -len(known[0]))

@@ -13,6 +13,7 @@ from gateway.observe.exchange import Exchange, Operation
 from gateway.proxy.models import ModelRequests
 from gateway.proxy.pipeline import Pipeline
 from gateway.proxy.records import RecordRequests
+from gateway.proxy.resuming import Resumption
 from gateway.wire import json
 
 
@@ -21,8 +22,8 @@ def build_public(
     pipeline: Pipeline,
     records: RecordRequests,
     models: ModelRequests,
+    resumption: Resumption,
     outermost: Outermost,
-    max_body: int,
 ) -> web.Application:
     """The application of the public listener."""
 
@@ -30,7 +31,8 @@ def build_public(
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await outermost(request, handler)
 
-    app = web.Application(middlewares=[middleware], client_max_size=max_body)
+    # aiohttp's limit of a body is the application's, and ours may change with a reload.
+    app = web.Application(middlewares=[middleware], client_max_size=0)
     app[OUTERMOST] = outermost
     for path, dialect in paths.chats.items():
         app.router.add_post(path, _chat(pipeline, dialect))
@@ -39,6 +41,8 @@ def build_public(
             retried = operation is Operation.RETRY
             handler = _retry(pipeline, dialect) if retried else _record(records, dialect, operation)
             app.router.add_route(method, root + path, handler)
+    for path, dialect in paths.streams.items():
+        app.router.add_route("GET", path, _resume(resumption, dialect))
     for path in (paths.models, paths.models + "/{model}"):
         app.router.add_get(path, _models(models))
     app.router.add_get(paths.health, _health)
@@ -69,6 +73,14 @@ def _record(records: RecordRequests, dialect: Dialect, operation: Operation) -> 
         return await records.serve(operation, request, dialect, exchange)
 
     return record
+
+
+def _resume(resumption: Resumption, dialect: Dialect) -> Handler:
+    async def resume(request: web.Request) -> web.StreamResponse:
+        exchange = _exchange(request, Operation.RESUME)
+        return await resumption.serve(request, dialect, exchange)
+
+    return resume
 
 
 def _models(models: ModelRequests) -> Handler:

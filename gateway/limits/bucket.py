@@ -46,6 +46,19 @@ def take(state: State | None, rate: Rate, now: float) -> tuple[State, Decision]:
     allowed = tokens >= 1 - _ROUNDING
     if allowed:
         tokens -= 1
+    return _left(tokens, at, rate, now, allowed=allowed)
+
+
+def look(state: State | None, rate: Rate, now: float) -> Decision:
+    """What there is, without a take: whether one would be allowed."""
+    tokens, at = _refilled(state, rate, now)
+    _, decision = _left(tokens, at, rate, now, allowed=tokens >= 1 - _ROUNDING)
+    return decision
+
+
+def _left(
+    tokens: float, at: float, rate: Rate, now: float, *, allowed: bool
+) -> tuple[State, Decision]:
     one = rate.period / rate.capacity
     full_at = at + (rate.capacity - tokens) * one
     decision = Decision(

@@ -7,7 +7,7 @@ from collections import OrderedDict
 
 from gateway.config.values import Rate
 from gateway.core.errors import ErrorCode, GatewayError
-from gateway.limits.bucket import Decision, State, take
+from gateway.limits.bucket import Decision, State, look, take
 
 # A public agent is limited per client address, and IPv6 has enough of those to fill any memory.
 # A bucket takes about 300 bytes.
@@ -48,6 +48,14 @@ class Limiter:
         if kept is not None:
             self._buckets.move_to_end(subject)
         return decision
+
+    def look(self, subject: str, rate: Rate, now: float) -> Decision:
+        """What a take would meet."""
+        return look(self._buckets.get(subject), rate, now)
+
+    def held(self, subject: str) -> int:
+        """How many slots it has now."""
+        return self._slots.get(subject, 0)
 
     def slot(self, subject: str, limit: int | None) -> "Slot":
         """One of `limit` slots, held by a `with` however it ends. None: as many as are asked for.

@@ -1,26 +1,46 @@
-"""One JSON line per request, by structlog."""
+"""One line per request, and what else happens, by structlog: JSON, or text for people."""
 
+import contextlib
 import logging
 import sys
 import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import BinaryIO
+from enum import StrEnum
+from typing import BinaryIO, cast
+from zlib import crc32
 
 import orjson
 import structlog
-from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+from structlog.dev import ConsoleRenderer
+from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
-from gateway.observe.exchange import Exchange
+from gateway.config.logs import Form
+from gateway.observe.exchange import COMPLETE, Exchange
+from gateway.observe.faults import FAULTS, Fault
 
 Logger = FilteringBoundLogger
 
 
-def build_logger(level: str = "info", stream: BinaryIO | None = None) -> Logger:
-    """A logger of JSON lines on `stream`, standard error unless given."""
+def build_logger(
+    level: str = "info",
+    stream: BinaryIO | None = None,
+    *,
+    form: Form = "json",
+    sample: float = 1.0,
+) -> Logger:
+    """A logger of lines on `stream`, standard error unless given. Of the requests that ended well
+    it writes the share `sample`: the same ones in every gateway that they pass."""
+    stream = stream or sys.stderr.buffer
+    if form == "auto":
+        form = "text" if stream.isatty() else "json"
     logger: Logger = structlog.wrap_logger(
-        structlog.BytesLogger(stream or sys.stderr.buffer),
-        processors=[_locate_exception, _render],
+        structlog.BytesLogger(cast("BinaryIO", _Unfailing(stream))),
+        processors=[
+            *([_sampled(sample)] if sample < 1 else []),
+            _locate_exception,
+            *(_text(colors=stream.isatty()) if form == "text" else [_render]),
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[level.upper()]
         ),
@@ -29,30 +49,68 @@ def build_logger(level: str = "info", stream: BinaryIO | None = None) -> Logger:
     return logger
 
 
+class _Unfailing:
+    """A full disk, or a reader of the log that has gone, is no reason not to serve."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def write(self, line: bytes) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.write(line)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+
 def log_exchange(logger: Logger, exchange: Exchange) -> None:
-    """The line of one request: what is unknown is left out."""
+    """The line of one request: what is unknown is left out. It is a warning where somebody other
+    than the client was at fault."""
     usage = exchange.usage
     fields = {
         "request_id": exchange.request_id,
+        "trace_id": exchange.trace.id,
         "dialect": exchange.dialect,
         "operation": exchange.operation,
         "agent": exchange.agent,
         "upstream": exchange.upstream,
+        "client": exchange.client,
         "key": exchange.key_id,
         "conversation": exchange.conversation,
         "stream": exchange.stream,
         "status": exchange.status,
         "outcome": exchange.outcome,
+        "drained": exchange.drained,
         "attempts": exchange.attempts,
         "duration_ms": _milliseconds(exchange.duration),
         "first_event_ms": _milliseconds(exchange.first_event),
         "events": exchange.events,
+        "received_bytes": exchange.received,
+        "sent_bytes": exchange.written,
     }
     if usage is not None:
         fields["input_tokens"] = usage.input_tokens
         fields["output_tokens"] = usage.output_tokens
         fields["credits"] = usage.credits
-    logger.info("request", **{k: v for k, v in fields.items() if v is not None and v != ""})
+    known = {name: value for name, value in fields.items() if value is not None and value != ""}
+    if FAULTS.get(exchange.outcome, Fault.CLIENT) is Fault.CLIENT:
+        logger.info("request", **known)
+    else:
+        logger.warning("request", **known)
+
+
+def _sampled(share: float) -> Processor:
+    """Leaves out requests that ended well, by a hash of their ids."""
+    limit = share * (1 << 32)
+
+    def sampled(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        well = event["event"] == "request" and event["outcome"] == COMPLETE
+        if well and crc32(event["request_id"].encode()) >= limit:
+            raise structlog.DropEvent
+        return event
+
+    return sampled
 
 
 def _locate_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -83,6 +141,22 @@ def _chain(exc: BaseException) -> list[BaseException]:
 
 def _milliseconds(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds * 1000, 3)
+
+
+def _text(*, colors: bool) -> list[Processor]:
+    """For people. Values are written as Python writes them, so that none can steer a terminal."""
+    renderer = ConsoleRenderer(colors=colors, sort_keys=False, repr_native_str=True, pad_event_to=0)
+
+    def stamped(_logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+        now = datetime.now(UTC).astimezone()
+        stamp = f"{now:%H:%M:%S}.{now.microsecond // 1000:03}"
+        told = {name: str(v) if isinstance(v, StrEnum) else v for name, v in event.items()}
+        return {"timestamp": stamp, "level": method, **told}
+
+    def rendered(logger: WrappedLogger, method: str, event: EventDict) -> bytes:
+        return renderer(logger, method, event).encode("utf-8", "backslashreplace")
+
+    return [stamped, rendered]
 
 
 def _render(_logger: WrappedLogger, method: str, event: EventDict) -> bytes:

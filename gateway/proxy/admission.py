@@ -23,6 +23,9 @@ from gateway.limits.headers import headers
 from gateway.limits.limiter import Limiter
 from gateway.proxy.call import Call
 
+# In metrics, where only what the config names has a name of its own; no key there has such an id.
+_SIGNED, _PUBLIC = "(signed)", "(public)"
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -51,9 +54,12 @@ class Admission:
         authorization = call.request.headers.get(hdrs.AUTHORIZATION)
         if authorization is not None and call.dialect.credential is not None:
             authorization = call.dialect.credential(authorization)
-        principal = call.snapshot.keyring.authenticate(authorization, time.time())
+        with call.exchange.trace.step("auth"):
+            principal = call.snapshot.keyring.authenticate(authorization, time.time())
         call.exchange.key_id = principal.key_id
-        subject = f"key:{principal.workspace}:{principal.key_id}"
+        call.exchange.workspace = principal.workspace
+        call.exchange.counted_as = _SIGNED if principal.signed else principal.key_id
+        subject = subject_of_key(principal.workspace, principal.key_id)
         tier = self._take(call, subject, principal.tier)
         return Caller(Owner(principal.workspace), subject, tier, principal)
 
@@ -68,7 +74,8 @@ class Admission:
             )
         if not route.public.allows(origin):
             raise GatewayError(ErrorCode.FORBIDDEN, "this agent does not serve this origin")
-        subject = f"address:{route.id}:{network(call.request.remote or '')}"
+        call.exchange.workspace, call.exchange.counted_as = route.workspace, _PUBLIC
+        subject = f"address:{route.id}:{network(call.exchange.client)}"
         tier = self._take(call, subject, route.public.tier)
         return Caller(Owner(None, origin), subject, tier)
 
@@ -84,6 +91,11 @@ class Admission:
                 retry_after=decision.retry_after,
             )
         return tier
+
+
+def subject_of_key(workspace: str, key_id: str) -> str:
+    """The limiter's name for who has such a key."""
+    return f"key:{workspace}:{key_id}"
 
 
 def network(address: str) -> str:

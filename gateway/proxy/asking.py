@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from gateway.core.codec import UpstreamRequest
 from gateway.core.errors import ErrorCode, GatewayError
@@ -15,6 +16,11 @@ MAX_ERROR_BODY = 64 << 10
 
 Refusal = Callable[[int, Mapping[str, str], bytes], GatewayError]
 """What a status other than 2xx means, with its headers and the start of its body."""
+
+
+def traced(request: UpstreamRequest, headers: Mapping[str, str]) -> UpstreamRequest:
+    """The same as a part of a trace, whose headers these are."""
+    return replace(request, headers={**request.headers, **headers}) if headers else request
 
 
 async def ask(

@@ -10,9 +10,11 @@ import random
 import time
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import closing
+from itertools import chain
 
 from gateway.config.routes import Route, RouteTarget
 from gateway.core.errors import ErrorCode, GatewayError
+from gateway.observe.exchange import Exchange
 from gateway.observe.metrics import Metrics
 from gateway.proxy.opening import Opened, Opening, open_at
 from gateway.targets import retries
@@ -42,14 +44,16 @@ class Attempts:
         could be asked.
         """
         route = opening.route
-        targets = self._well(route, in_order(route.targets, opening.affinity))
+        wanted = in_order(route.targets, opening.affinity)
+        targets = self._well(route, wanted)
         ordered = self._by_room(targets)
         if route.hedge_after is None or len(targets) == 1:
             opened = await self._first_of(opening, ordered)
         else:
             opened = await self._hedged(opening, ordered, route.hedge_after)
         opening.exchange.upstream = opened.target.target.upstream
-        if opened.target is not targets[0]:
+        opening.exchange.target = opened.target.name
+        if opened.target is not wanted[0]:
             self._metrics.fell_back(opening.exchange.agent, opening.exchange.upstream)
         return opened
 
@@ -75,8 +79,7 @@ class Attempts:
                     raise
                 if failure is None or exc.code not in _NOT_ASKED:
                     failure = exc
-        if failure is None:
-            raise _Exhausted
+        assert failure is not None
         raise failure
 
     def _by_room(self, targets: Sequence[RouteTarget]) -> Iterator[RouteTarget]:
@@ -97,20 +100,24 @@ class Attempts:
         ways = {first}
         try:
             await asyncio.wait(ways, timeout=hedge_after)
-            if first.done() or opening.committed:
-                return await first
-            ways.add(asyncio.ensure_future(self._first_of(opening, targets)))
+            other = None if first.done() or opening.committed else next(targets, None)
+            if other is not None:
+                rest = chain((other,), targets)
+                ways.add(asyncio.ensure_future(self._first_of(opening, rest)))
+            hedged = other is not None
             winner = await _first(ways)
-            self._metrics.hedged(opening.exchange.agent, "first" if winner is first else "second")
             ways.discard(winner)
+            if hedged:
+                first_won = "first" if winner is first else "second"
+                self._metrics.hedged(opening.exchange.agent, first_won)
             return winner.result()
         finally:
-            await _give_up(ways)
+            _give_up(ways)
 
     async def _at(self, opening: Opening, target: RouteTarget) -> Opened:
         """At one target, as often as it may be asked."""
         state = self._states.of(target)
-        await self._take_slot(target, state)
+        await self._take_slot(target, state, opening.exchange)
         lease, retried = Lease(state, target), 0
         attempt = self._once(opening, target, lease)
         try:
@@ -128,13 +135,14 @@ class Attempts:
             lease.end()
             raise
 
-    async def _take_slot(self, target: RouteTarget, state: TargetState) -> None:
+    async def _take_slot(self, target: RouteTarget, state: TargetState, exchange: Exchange) -> None:
         settings = target.upstream
         if settings.max_streams is None or state.slots.free(settings.max_streams):
             state.slots.take()
             return
         try:
-            await state.slots.wait(settings.max_streams, settings.queue)
+            with exchange.waits():
+                await state.slots.wait(settings.max_streams, settings.queue)
         except GatewayError as exc:
             self._metrics.upstream_failed(target.target.upstream, exc.code)
             raise
@@ -152,26 +160,22 @@ class Attempts:
         if wait and not opening.route.try_anyway:
             raise _down(wait)
         opening.exchange.attempts += 1
-        opening.exchange.upstream = upstream
+        opening.exchange.upstream, opening.exchange.target = upstream, target.name
         lease.ask()
         try:
-            relay = await open_at(opening, target, self._metrics)
+            relay, attempt = await open_at(opening, target, self._metrics)
         except GatewayError as exc:
             self._metrics.upstream_failed(upstream, exc.code)
             lease.failed(exc.code)
             raise
         lease.answered()
-        return Opened(relay, target, lease)
-
-
-class _Exhausted(Exception):
-    """The other way has taken every target that was left."""
+        return Opened(relay, target, lease, attempt)
 
 
 async def _first(ways: set[asyncio.Task[Opened]]) -> asyncio.Task[Opened]:
     """The first of them that has an answer. Raises the last one's `GatewayError`, and at once that
     of a request which is to blame itself."""
-    failure: BaseException = _Exhausted()
+    failure: BaseException | None = None
     left = set(ways)
     while left:
         done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
@@ -179,22 +183,26 @@ async def _first(ways: set[asyncio.Task[Opened]]) -> asyncio.Task[Opened]:
             error = way.exception()
             if error is None:
                 return way
-            if isinstance(error, GatewayError) and error.code in _OWN_FAULT:
+            code = error.code if isinstance(error, GatewayError) else None
+            if code in _OWN_FAULT:
                 raise error
-            if not isinstance(error, _Exhausted):
+            if failure is None or code not in _NOT_ASKED:
                 failure = error
+    assert failure is not None
     raise failure
 
 
-async def _give_up(ways: set[asyncio.Task[Opened]]) -> None:
-    """What nobody waits for any more. Nothing here is awaited for long: what is cancelled closes."""
+def _give_up(ways: set[asyncio.Task[Opened]]) -> None:
+    """What nobody waits for any more. It is not awaited: who is cancelled meanwhile would lose the
+    answer that is there."""
     for way in ways:
         way.cancel()
-    if ways:
-        await asyncio.wait(ways)
-    for way in ways:
-        if not way.cancelled() and way.exception() is None:
-            way.result().close()
+        way.add_done_callback(_close)
+
+
+def _close(way: asyncio.Task[Opened]) -> None:
+    if not way.cancelled() and way.exception() is None:
+        way.result().close()
 
 
 def _down(wait: float) -> GatewayError:

@@ -26,7 +26,7 @@ class Call:
 
 async def read(call: Call) -> bytes:
     """The request's body. Raises `GatewayError`: `UNSUPPORTED_MEDIA_TYPE`, `BODY_TOO_LARGE`
-    (without reading on), `INVALID_BODY`."""
+    (without reading on), `INVALID_BODY`, `UNAVAILABLE` if the gateway stops before it is there."""
     request, server = call.request, call.snapshot.server
     if hdrs.CONTENT_TYPE in request.headers and request.content_type != "application/json":
         raise GatewayError(
@@ -39,17 +39,26 @@ async def read(call: Call) -> bytes:
     try:
         # Nearly every body has come with its head: only what is still to come needs a clock.
         if request.content.is_eof():
-            return await request.read()
-        async with asyncio.timeout(server.body_timeout):
-            return await request.read()
-    except web.HTTPRequestEntityTooLarge:
-        raise _too_large(server) from None
+            return await _all(call)
+        with call.exchange.waits():
+            async with asyncio.timeout(server.body_timeout):
+                return await _all(call)
     except TimeoutError:
         raise GatewayError(
             ErrorCode.INVALID_BODY, "the request body did not arrive in time"
         ) from None
     except web.RequestPayloadError:
         raise GatewayError(ErrorCode.INVALID_BODY, "the request body cannot be read") from None
+
+
+async def _all(call: Call) -> bytes:
+    pieces, server, exchange = [], call.snapshot.server, call.exchange
+    while piece := await call.request.content.readany():
+        pieces.append(piece)
+        exchange.received += len(piece)
+        if exchange.received > server.max_body:
+            raise _too_large(server)
+    return b"".join(pieces)
 
 
 def parsed(body: bytes) -> Json:

@@ -40,7 +40,10 @@ class Connection(asyncio.Protocol):
         self._answer: RemoteAnswer | None = None
 
     def exchange(self, request: bytes, max_answer: int) -> "RemoteAnswer":
-        """Send a whole request; the answer's head is awaited on what this returns."""
+        """Send a whole request; the answer's head is awaited on what this returns. Raises
+        `GatewayError(UPSTREAM_UNREACHABLE)` if the other side spoke or hung up before."""
+        if self.transport.is_closing():  # nobody would tell the answer of its end once more
+            raise GatewayError(ErrorCode.UPSTREAM_UNREACHABLE, "the upstream cannot be reached")
         self._answer = RemoteAnswer(self, max_answer)
         self.transport.write(request)
         return self._answer
@@ -67,7 +70,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._answer is not None:
-            self._answer.disconnected()
+            self._answer.disconnected(clean=exc is None)
         self._on_lost(self)
 
 
@@ -150,9 +153,10 @@ class RemoteAnswer:
             )
         self._flush()
 
-    def disconnected(self) -> None:
+    def disconnected(self, *, clean: bool) -> None:
+        """The connection is gone; `clean`: the other side closed it, and did not reset it."""
         if not self._complete and not self._error:
-            if self.head.done() and self._ends_with_connection():
+            if clean and self.head.done() and self._ends_with_connection():
                 self._complete = True
             else:
                 self._note(

@@ -2,6 +2,7 @@
 the transport as bytes, one write per batch."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import HttpVersion11, web
@@ -9,6 +10,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp_sse import EventSourceResponse
 
 from gateway.observe.exchange import CLIENT_GONE, CLIENT_STALLED, Exchange
+from gateway.proxy.call import Call
 
 # For dialects whose clients do not bear comments: aiohttp-sse has no way to say "never".
 _NEVER = 10 * 365 * 86400.0
@@ -36,6 +38,10 @@ class ClientStream:
         heartbeat: float | None,
         write_timeout: float,
     ) -> None:
+        self.size = 0
+        """Bytes of frames."""
+        self.opened: float | None = None
+        """When the first frames were written, by `time.monotonic`."""
         self._request = request
         self._timeout = write_timeout
         self._chunked = request.version >= HttpVersion11
@@ -58,6 +64,8 @@ class ClientStream:
         `first` is asked for them when nothing can come between them and what is written after.
         Raises `ConnectionError` if the client has gone.
         """
+        if self._request.transport is None:
+            raise ConnectionResetError("the client has gone")
         writer = await self.response.prepare(self._request)
         transport = self._request.transport
         if writer is None or transport is None:
@@ -65,14 +73,20 @@ class ClientStream:
         self._writer, self._transport = writer, transport
         self._protocol = self._request.protocol
         frames = first()
+        self.size += len(frames)
         if frames:
             # aiohttp holds the head back to send it with this, before anything suspends.
             await self._in_time(writer.write(frames))
         else:
             writer.send_headers()
+        self.opened = time.monotonic()
 
     def write(self, data: bytes) -> bool:
         """Send frames now; whether the client is behind and the upstream should wait."""
+        # Its handler is still to hear that it left; meanwhile uvloop's transport would raise.
+        if self._transport.is_closing():
+            return False
+        self.size += len(data)
         self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
         return self._protocol.writing_paused
 
@@ -83,6 +97,7 @@ class ClientStream:
     async def finish(self, last: bytes) -> None:
         """Send the last frames and the end of the response in one write."""
         self.close()
+        self.size += len(last)
         await self._in_time(self.response.write_eof(last))
 
     def close(self) -> None:
@@ -104,6 +119,16 @@ class ClientStream:
             raise ClientStalled from exc
 
 
+def client_stream(call: Call) -> ClientStream:
+    """The client's side of a stream that is about to open."""
+    return ClientStream(
+        call.request,
+        headers=call.exchange.headers,
+        heartbeat=call.dialect.heartbeat,
+        write_timeout=call.snapshot.server.write_timeout,
+    )
+
+
 async def write(response: web.StreamResponse, data: bytes, stalled: float) -> None:
     """Write a part of a document, however long it is. Raises `TimeoutError` if the client leaves it
     unread for `stalled` seconds."""
@@ -117,6 +142,7 @@ async def whole(
 ) -> web.StreamResponse:
     """The response with a JSON document. aiohttp puts no clock on a body: who asks for a long one
     and leaves it unread would have it kept here for ever, and is cut."""
+    exchange.written = len(body)
     if len(body) <= _SLICE:
         return web.Response(body=body, content_type="application/json")
     response = web.StreamResponse(headers=exchange.headers)

@@ -8,12 +8,19 @@ from gateway.conversations.results import Pending
 from gateway.core.codec import UpstreamKind
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.events import Json
-from gateway.proxy.asking import Refusal, ask
+from gateway.observe.trace import UNTRACED, Trace
+from gateway.proxy.asking import Refusal, ask, traced
 from gateway.proxy.dialogue import state_key
 from gateway.proxy.snapshot import Snapshot
 
 
-async def hand_on(snapshot: Snapshot, route: Route, pending: Pending, request_id: str) -> None:
+async def hand_on(
+    snapshot: Snapshot,
+    route: Route,
+    pending: Pending,
+    request_id: str,
+    trace: Trace = UNTRACED,
+) -> None:
     """Give it to the upstream, if it is one that keeps conversations and still is a target of the
     agent. A result that was taken before has been handed on before.
 
@@ -26,7 +33,8 @@ async def hand_on(snapshot: Snapshot, route: Route, pending: Pending, request_id
     if target.kind.result is None:
         return
     call_id = pending.call.said_id or pending.call.call_id
-    await hand_over(snapshot, target, conversation, call_id, pending.result.output, request_id)
+    output = pending.result.output
+    await hand_over(snapshot, target, conversation, call_id, output, request_id, trace)
 
 
 async def hand_over(
@@ -36,15 +44,17 @@ async def hand_over(
     call_id: str,
     output: Json,
     request_id: str,
+    trace: Trace = UNTRACED,
 ) -> None:
     """The same for one target that takes results, by its own ids of the conversation and the call.
     Raises `GatewayError` in the way of `hand_on`."""
     kind = target.kind
     assert kind.result is not None
-    request = kind.result(target.target, conversation, call_id, output)
+    request = traced(kind.result(target.target, conversation, call_id, output), trace.headers)
     client = snapshot.clients[target.target.upstream]
     deadline = asyncio.get_running_loop().time() + target.upstream.timeouts.first_event
-    answer = await ask(client, request, _refusal(kind), request_id, deadline)
+    with trace.step("hand over a tool's result"):
+        answer = await ask(client, request, _refusal(kind), request_id, deadline)
     answer.release()
 
 

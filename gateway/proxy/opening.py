@@ -11,8 +11,9 @@ from gateway.core.events import Failure, Finish
 from gateway.core.turn import Prompt
 from gateway.observe.exchange import Exchange
 from gateway.observe.metrics import Metrics
+from gateway.observe.trace import Attempt
 from gateway.proxy.answer import Answer
-from gateway.proxy.asking import Refusal, ask
+from gateway.proxy.asking import Refusal, ask, traced
 from gateway.proxy.dialogue import PromptFor
 from gateway.proxy.embedded import EmbeddedAnswer
 from gateway.proxy.relay import Clocks, Relay
@@ -45,12 +46,14 @@ class Opened:
     relay: Relay
     target: RouteTarget
     lease: Lease
+    attempt: Attempt
 
     def end(self) -> None:
         """The turn is over: the upstream's connection and the slot are given back, and the breaker
         hears of it."""
         self.relay.close()
         terminal = self.relay.terminal
+        self.attempt.ended(self.relay.reply, terminal)
         if isinstance(terminal, Finish):
             self.lease.finished()
         elif isinstance(terminal, Failure):
@@ -60,10 +63,11 @@ class Opened:
     def close(self) -> None:
         """Another target was faster."""
         self.relay.close()
+        self.attempt.ended(self.relay.reply, None)
         self.lease.end()
 
 
-async def open_at(opening: Opening, target: RouteTarget, metrics: Metrics) -> Relay:
+async def open_at(opening: Opening, target: RouteTarget, metrics: Metrics) -> tuple[Relay, Attempt]:
     """Ask once; a target that has forgotten the conversation is told all of it, and asked again.
     Raises `GatewayError`."""
     prompt = await opening.prompt(target)
@@ -76,11 +80,23 @@ async def open_at(opening: Opening, target: RouteTarget, metrics: Metrics) -> Re
     return await _open(opening, target, replace(prompt, conversation_id=None, retry_of=None))
 
 
-async def _open(opening: Opening, target: RouteTarget, prompt: Prompt) -> Relay:
+async def _open(opening: Opening, target: RouteTarget, prompt: Prompt) -> tuple[Relay, Attempt]:
+    exchange = opening.exchange
+    attempt = exchange.trace.attempt(target, prompt.model, exchange.conversation)
+    try:
+        relay = await _opened(opening, target, prompt, attempt)
+    except BaseException as exc:
+        attempt.failed(exc)
+        raise
+    attempt.answered()
+    return relay, attempt
+
+
+async def _opened(opening: Opening, target: RouteTarget, prompt: Prompt, attempt: Attempt) -> Relay:
     started = asyncio.get_running_loop().time()
     timeouts = target.upstream.timeouts
     clocks = Clocks(timeouts.first_event, timeouts.idle, timeouts.total)
-    answer = await _ask(opening, target, prompt, started + clocks.first_event)
+    answer = await _ask(opening, target, prompt, attempt, started + clocks.first_event)
     decoder = distinct(target.kind.decoder(target.target), opening.call_ids)
     relay = Relay(answer, decoder, clocks, started)
     try:
@@ -91,18 +107,22 @@ async def _open(opening: Opening, target: RouteTarget, prompt: Prompt) -> Relay:
     return relay
 
 
-async def _ask(opening: Opening, target: RouteTarget, prompt: Prompt, deadline: float) -> Answer:
+async def _ask(
+    opening: Opening, target: RouteTarget, prompt: Prompt, attempt: Attempt, deadline: float
+) -> Answer:
     """An answer with a 2xx head."""
     kind = target.kind
     if kind.script is not None:
+        opening.exchange.asks()
         return EmbeddedAnswer(kind.script(target.target, prompt))
     assert kind.request is not None
-    request = kind.request(target.target, prompt)
+    request = traced(kind.request(target.target, prompt), attempt.headers)
     refusal = _refusal(opening, target, prompt)
     client, connect = (
         opening.snapshot.clients[target.target.upstream],
         target.upstream.timeouts.connect,
     )
+    opening.exchange.asks()
     return await ask(client, request, refusal, opening.exchange.request_id, deadline, connect)
 
 

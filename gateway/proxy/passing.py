@@ -61,7 +61,7 @@ async def _passed(call: Call, target: RouteTarget, request: UpstreamRequest) -> 
     started = loop.time()
     answer = await asking.ask(
         call.snapshot.clients[target.target.upstream],
-        request,
+        asking.traced(request, call.exchange.trace.headers),
         target.kind.error,
         call.exchange.request_id,
         started + timeouts.first_event,

@@ -1,5 +1,6 @@
 """One turn, read straight down: who asks, what, of whom; the upstream; the answer."""
 
+import asyncio
 from collections.abc import Callable
 
 from aiohttp import hdrs, web
@@ -18,12 +19,14 @@ from gateway.observe.metrics import Metrics
 from gateway.proxy.admission import Admission, Caller, authorized, check_user, scope_of
 from gateway.proxy.attempts import Attempts
 from gateway.proxy.call import Call, parsed, read
+from gateway.proxy.detached import Detached, detaches
 from gateway.proxy.dialogue import Dialogue, Kept, Passed, prompts
 from gateway.proxy.open_turns import OpenTurns
 from gateway.proxy.opening import Opening
 from gateway.proxy.passing import check_turn
 from gateway.proxy.repeat import again, asked
 from gateway.proxy.snapshot import Snapshot
+from gateway.proxy.streams import Streams
 from gateway.proxy.told import told
 from gateway.proxy.turn import OpenTurn
 from gateway.targets.states import States
@@ -40,6 +43,7 @@ class Pipeline:
         states: States,
         turns: Turns,
         threads: Threads,
+        streams: Streams,
         keep_partial: bool,
         metrics: Metrics,
         logger: Logger,
@@ -49,9 +53,12 @@ class Pipeline:
         self._admission = Admission(limiter)
         self._turns = turns
         self._threads = threads
+        self._streams = streams
         self._keep_partial = keep_partial
         self._attempts = Attempts(states, metrics)
         self.open_turns = OpenTurns()
+        self.detached: set[asyncio.Task[web.StreamResponse]] = set()
+        """The turns that may go on without their clients."""
         self._metrics = metrics
         self._logger = logger
 
@@ -96,6 +103,30 @@ class Pipeline:
         if caller is None:
             caller = self._admission.by_origin(call, route)
         ask = authorized(caller, route, ask, call.dialect)
+        if not detaches(call, route, ask):
+            return await self._held(call, caller, route, ask, body)
+        detached = Detached(
+            call,
+            caller,
+            route,
+            streams=self._streams,
+            tasks=self.detached,
+            metrics=self._metrics,
+            logger=self._logger,
+        )
+        return await detached.serve(self._held(call, caller, route, ask, body, detached))
+
+    async def _held(
+        self,
+        call: Call,
+        caller: Caller,
+        route: Route,
+        ask: ChatRequest,
+        body: bytes,
+        detached: Detached | None = None,
+    ) -> web.StreamResponse:
+        """The turn, from the slots that it takes to their return."""
+        call.exchange.limit = "concurrency"
         with (
             self.open_turns,
             self._limiter.slot(caller.subject, caller.tier.concurrency),
@@ -106,7 +137,7 @@ class Pipeline:
                 return await again(call, ask, begun)
             try:
                 check_user(caller, route, ask, begun.turn, call.dialect)
-                return await self._turn(call, route, ask, begun)
+                return await self._turn(call, route, ask, begun, detached)
             finally:
                 await begun.abandon()
 
@@ -123,26 +154,34 @@ class Pipeline:
         return begun if isinstance(begun, Repeated) else Kept(self._turns, begun, route)
 
     async def _turn(
-        self, call: Call, route: Route, ask: ChatRequest, dialogue: Dialogue
+        self,
+        call: Call,
+        route: Route,
+        ask: ChatRequest,
+        dialogue: Dialogue,
+        detached: Detached | None,
     ) -> web.StreamResponse:
         exchange = call.exchange
         exchange.turn = True
         exchange.conversation = dialogue.turn.conversation_id or ""
-        opened = await self._attempts.open(
-            Opening(
-                snapshot=call.snapshot,
-                route=route,
-                prompt=prompts(dialogue, route, ask),
-                call_ids=dialogue.call_ids,
-                affinity=dialogue.affinity,
-                exchange=exchange,
-            )
+        opening = Opening(
+            snapshot=call.snapshot,
+            route=route,
+            prompt=prompts(dialogue, route, ask),
+            call_ids=dialogue.call_ids,
+            affinity=dialogue.affinity,
+            exchange=exchange,
         )
+        if detached is not None:
+            detached.begin(dialogue.turn, ask, opening)
+        opened = await self._attempts.open(opening)
         relay, target = opened.relay, opened.target
+        exchange.answering = relay
         turn = OpenTurn(call, dialogue, route, ask, relay, target, keep_partial=self._keep_partial)
         self.open_turns.add(relay)
+        feed = detached.answered(relay) if detached is not None else None
         try:
-            return await turn.answer(self._metrics, self._logger)
+            return await turn.answer(self._metrics, self._logger, feed)
         finally:
             self.open_turns.discard(relay)
             opened.end()

@@ -115,9 +115,9 @@ class RecordRequests:
         return _json(asked.words.accepted)
 
     async def _hand_on(self, asked: Inquiry, pending: Pending) -> None:
-        exchange = asked.call.exchange
+        call, exchange = asked.call, asked.call.exchange
         try:
-            await hand_on(asked.call.snapshot, asked.route, pending, exchange.request_id)
+            await hand_on(call.snapshot, asked.route, pending, exchange.request_id, exchange.trace)
         except GatewayError as exc:
             exchange.upstream = pending.message.upstream or ""
             self._metrics.upstream_failed(exchange.upstream, exc.code)

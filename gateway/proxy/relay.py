@@ -59,6 +59,8 @@ class Relay:
         self.events = 0
         self.first_content: float | None = None
         """By `time.monotonic`: uvloop's clock only knows milliseconds."""
+        self.ended: float | None = None
+        """The same of the terminal event."""
         self.terminal: Finish | Failure | None = None
         self._loop = asyncio.get_running_loop()
         self._answer = answer
@@ -75,6 +77,15 @@ class Relay:
         self._wake: asyncio.Future[None] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
         self._bug: Exception | None = None
+
+    @property
+    def times(self) -> tuple[float, float] | None:
+        """Seconds from the start of the attempt to the first content, and from there to the last
+        read; None before the first content."""
+        if self.first_content is None:
+            return None
+        first, last = self.first_content - self._started, self._last_read - self.first_content
+        return max(0.0, first), max(0.0, last)
 
     async def opened(self) -> None:
         """Wait for the first content, or the end. Raises `GatewayError` if that is a failure:
@@ -103,6 +114,11 @@ class Relay:
         self._encode, self._write, self._downstream = encode, downstream.write, downstream
         held, self._held = self._held, []
         return b"".join([encode(event) for event in held])
+
+    def discard(self) -> None:
+        """The client has left, and the turn goes on for the record: nothing is encoded or written
+        any more."""
+        self._held, self._folding, self._write = [], True, None
 
     async def pour(self) -> Finish | Failure:
         """Stream until the terminal event, which is returned and not written. Raises what a bug
@@ -152,6 +168,7 @@ class Relay:
         last = events[-1]
         if isinstance(last, (Finish, Failure)):
             self.terminal = last
+            self.ended = time.monotonic()
             events.pop()
             self._wake_up()
         if self._write is None:

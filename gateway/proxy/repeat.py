@@ -12,8 +12,8 @@ from gateway.core.turn import ChatRequest, Reply
 from gateway.observe.exchange import CLIENT_GONE, CLIENT_STALLED
 from gateway.proxy.admission import Caller
 from gateway.proxy.call import Call
-from gateway.proxy.downstream import ClientStalled
-from gateway.proxy.turn import client_stream, whole_answer
+from gateway.proxy.downstream import ClientStalled, client_stream
+from gateway.proxy.turn import whole_answer
 
 HEADER = "Idempotency-Key"
 

@@ -4,9 +4,10 @@ A reload builds a new one and swaps the reference; a request keeps the one it be
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.auth.keyring import Keyring
+from gateway.config.certificate import Certificate
 from gateway.config.model import Server, Tier
 from gateway.config.routes import Routes
 from gateway.proxy.client import Client
@@ -15,8 +16,14 @@ from gateway.proxy.client import Client
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     server: Server
+    certificate: Certificate | None
+    """The public listener's; None: it speaks plain HTTP."""
     tiers: Mapping[str, Tier]
     routes: Routes
     keyring: Keyring
     clients: Mapping[str, Client]
     """By the upstream's name; the embedded ones have none."""
+    made_of: Mapping[str, bytes]
+    """What each client was made of, as a hash: the client is kept while that stays the same."""
+    admin_token: str | None = field(default=None, repr=False)
+    """What the admin listener wants to see of who asks for more than metrics and health."""

@@ -145,8 +145,8 @@ async def told(call: Call, scope: Scope, route: Route, ask: ChatRequest, threads
 async def _hand_over(
     call: Call, target: RouteTarget, conversation: str, call_id: str, output: Json
 ) -> None:
-    request_id = call.exchange.request_id
-    await hand_over(call.snapshot, target, conversation, call_id, output, request_id)
+    request_id, trace = call.exchange.request_id, call.exchange.trace
+    await hand_over(call.snapshot, target, conversation, call_id, output, request_id, trace)
 
 
 def _is_system(message: Message) -> bool:

@@ -1,5 +1,6 @@
 """A turn whose answer has begun: sent to the client whole or as a stream, and kept."""
 
+import time
 from contextlib import suppress
 
 from aiohttp import web
@@ -10,13 +11,16 @@ from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.events import Failure, Usage
 from gateway.core.turn import ChatRequest, Reply, Turn
 from gateway.dialects.drops import unsaid
-from gateway.observe.exchange import CLIENT_GONE, CLIENT_STALLED
+from gateway.observe.exchange import CLIENT_GONE, CLIENT_STALLED, Answered
 from gateway.observe.logs import Logger
 from gateway.observe.metrics import Metrics
 from gateway.proxy.call import Call
 from gateway.proxy.dialogue import Dialogue
-from gateway.proxy.downstream import ClientStalled, ClientStream, whole
+from gateway.proxy.downstream import ClientStalled, ClientStream, client_stream, whole
+from gateway.proxy.feed import Feed
 from gateway.proxy.relay import Relay
+
+FAILED = "the gateway failed to serve this turn"
 
 
 class OpenTurn:
@@ -42,14 +46,20 @@ class OpenTurn:
         self._keep_partial = keep_partial
         self._kept = False
 
-    async def answer(self, metrics: Metrics, logger: Logger) -> web.StreamResponse:
-        """The response. Raises `GatewayError` where nothing has been sent yet."""
+    async def answer(
+        self, metrics: Metrics, logger: Logger, feed: Feed | None
+    ) -> web.StreamResponse:
+        """The response; with a `feed`, a stream is sent by those who read from that. Raises
+        `GatewayError` where nothing has been sent yet."""
         dialect, exchange = self._call.dialect, self._call.exchange
         if dialect.headers is not None:
             exchange.headers.update(dialect.headers(self._dialogue.turn, self._ask))
         if dialect.reply is not None and not self._ask.stream:
             reply = await self._commit(await self._relay.fold())
+            exchange.in_hand = self._relay.ended
             return await whole_answer(self._call, self._ask, self._dialogue.turn, reply)
+        if feed is not None:
+            return await self._feed(feed, logger)
         encoder = dialect.encoder(self._dialogue.turn, self._ask)
         exchange.dropped = encoder.dropped
         stream = client_stream(self._call)
@@ -57,6 +67,7 @@ class OpenTurn:
         try:
             await self._stream(stream, encoder, logger)
         finally:
+            exchange.sent, exchange.written = stream.opened, stream.size
             stream.close()
             metrics.stream_closed(exchange)
         return stream.response
@@ -79,18 +90,37 @@ class OpenTurn:
             logger.exception("internal_error", request_id=exchange.request_id)
             await _apologize(stream, encoder)
 
+    async def _feed(self, feed: Feed, logger: Logger) -> web.StreamResponse:
+        """The same for clients that come and go."""
+        exchange, encoder = self._call.exchange, feed.encoder
+        assert encoder is not None
+        exchange.dropped = encoder.dropped
+        exchange.headers.update(feed.headers)
+        stream = feed.open(client_stream(self._call))
+        try:
+            if feed.deserted:
+                self._relay.discard()
+            elif first := self._relay.begin(encoder.encode, feed):
+                feed.write(first)
+            feed.end(await self._end(encoder))
+        except Exception:
+            exchange.failed(ErrorCode.INTERNAL)
+            logger.exception("internal_error", request_id=exchange.request_id)
+            feed.fail(ErrorCode.INTERNAL, FAILED)
+        return stream.response
+
     async def _end(self, encoder: Encoder) -> bytes:
         """Wait for the end of the stream; the frames that end it. The turn is committed or given up
         first, so that a client that has seen them can always go on."""
         terminal = await self._relay.pour()
         if isinstance(terminal, Failure):
-            self._call.exchange.outcome = terminal.code
+            self._call.exchange.failed(terminal.code)
             await self._break_off()
             return encoder.encode(terminal)
         try:
             reply = await self._commit(self._relay.reply.folded())
         except GatewayError as exc:
-            self._call.exchange.outcome = exc.code
+            self._call.exchange.failed(exc.code)
             return encoder.encode(Failure(exc.code, exc.message))
         return encoder.encode(reply.metadata) + encoder.encode(terminal)
 
@@ -123,8 +153,13 @@ class OpenTurn:
         exchange, relay = self._call.exchange, self._relay
         exchange.events = relay.events
         exchange.usage = relay.reply.metadata.usage
-        if relay.first_content is not None:
-            exchange.first_event = relay.first_content - exchange.started
+        if relay.first_content is None or relay.times is None:
+            return
+        exchange.first_event = relay.first_content - exchange.started
+        asked = self._target
+        exchange.answered = Answered(asked.kind.family, asked.target.model or "", *relay.times)
+        if exchange.in_hand is None:
+            exchange.in_hand = relay.first_content
 
 
 async def whole_answer(
@@ -135,24 +170,13 @@ async def whole_answer(
     assert dialect.reply is not None
     exchange.dropped = unsaid(reply.parts, dialect.whole)
     body = dialect.reply(turn, ask, reply)
+    exchange.sent = time.monotonic()
     return await whole(call.request, exchange, body, call.snapshot.server.write_timeout)
-
-
-def client_stream(call: Call) -> ClientStream:
-    """The client's side of a stream that is about to open."""
-    return ClientStream(
-        call.request,
-        headers=call.exchange.headers,
-        heartbeat=call.dialect.heartbeat,
-        write_timeout=call.snapshot.server.write_timeout,
-    )
 
 
 async def _apologize(stream: ClientStream, encoder: Encoder) -> None:
     """A bug of ours in mid-stream: end as the dialect ends a failed turn."""
     try:
-        await stream.finish(
-            encoder.encode(Failure(ErrorCode.INTERNAL, "the gateway failed to serve this turn"))
-        )
+        await stream.finish(encoder.encode(Failure(ErrorCode.INTERNAL, FAILED)))
     except Exception:  # the client's side is broken as well
         stream.abort()

@@ -29,6 +29,8 @@ class Breaker:
     """One target's. The rules come with each call: a reload may change them."""
 
     def __init__(self) -> None:
+        self.opened = 0
+        """How often, so far."""
         self._failures = 0
         self._recent = _Recent()
         self._closed = True
@@ -91,6 +93,7 @@ class Breaker:
 
     def _open(self, now: float, rules: Rules) -> None:
         if rules.enabled:
+            self.opened += 1
             self._closed = False
             self._open_until = now + rules.open_for
 

@@ -26,7 +26,6 @@ _FOR_SURE = frozenset({ErrorCode.UPSTREAM_REFUSED})
 # It was to blame. Whatever else there is says neither that it is well nor that it is not: that it
 # has enough to do, that we have, or that the request was none.
 _FAILED = _FOR_SURE | {
-    ErrorCode.UPSTREAM_CREDITS,
     ErrorCode.UPSTREAM_FAILED,
     ErrorCode.UPSTREAM_MALFORMED,
     ErrorCode.UPSTREAM_OVERSIZED,

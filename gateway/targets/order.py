@@ -18,11 +18,20 @@ def in_order(targets: Sequence[RouteTarget], affinity: str) -> Sequence[RouteTar
     """
     if targets[0].weight is None:
         return targets
-    return sorted(targets, key=lambda target: _score(target, affinity))
+    scored = [
+        (_score(target, affinity, _before(targets, place)), place)
+        for place, target in enumerate(targets)
+    ]
+    return [targets[place] for _, place in sorted(scored)]
 
 
-def _score(target: RouteTarget, affinity: str) -> float:
+def _before(targets: Sequence[RouteTarget], place: int) -> int:
+    """How many of its name stand before it, with other params, say: each has its own chance."""
+    return [target.name for target in targets[:place]].count(targets[place].name)
+
+
+def _score(target: RouteTarget, affinity: str, which: int) -> float:
     assert target.weight is not None
-    digest = blake2b(f"{affinity}\0{target.name}".encode(), digest_size=8).digest()
+    digest = blake2b(f"{affinity}\0{target.name}\0{which}".encode(), digest_size=8).digest()
     drawn = (int.from_bytes(digest) + 1) / _DRAWS
     return -math.log(drawn) / target.weight

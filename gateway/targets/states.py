@@ -52,6 +52,10 @@ class States:
     def __iter__(self) -> Iterator[TargetState]:
         return iter(self._targets.values())
 
+    def find(self, target: RouteTarget) -> TargetState | None:
+        """None if the config has not named it, or does not any more."""
+        return self._targets.get(target.name)
+
     def of(self, target: RouteTarget) -> TargetState:
         state = self._targets.get(target.name)
         if state is None:

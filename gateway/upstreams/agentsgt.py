@@ -108,8 +108,9 @@ class AgentsGTDecoder:
         return events + self.eof()
 
     def lost(self) -> list[Event]:
-        events = [] if self._decoder else self._begin(_text)
-        return events + self._decoder.lost() if self._decoder else events
+        # What may be the beginning of a frame, and broke off, is no text to show.
+        self._decoder = self._decoder or _text(self._target)
+        return self._decoder.lost()
 
     def _begin(self, form: _Form) -> list[Event]:
         self._decoder = form(self._target)

@@ -220,3 +220,10 @@ def test_authentication_writes_no_log(caplog: pytest.LogCaptureFixture) -> None:
         refusal(keyring, f"Bearer oc_live_{number}")
     assert caplog.records == []
     assert keyring._entries == entries
+
+
+def test_the_entries_of_an_id() -> None:
+    """Several while a key is replaced, those that are refused as well."""
+    old, new, other = entry(disabled=True), entry(OTHER), entry("oc_live_x", id="other")
+    assert ring(old, other, new).named("web") == [old, new]
+    assert ring(old, other, new).named("nobody") == []

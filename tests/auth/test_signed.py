@@ -78,6 +78,7 @@ def test_every_algorithm_verifies(algorithm: Algorithm) -> None:
         tier="widget",
         user="u-1",
         expires=NOW + 900,
+        signed=True,
     )
 
 

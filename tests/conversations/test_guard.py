@@ -34,9 +34,14 @@ class Guarded:
     def __init__(self, timeout: float) -> None:
         self.now = 100.0
         self.failures: list[tuple[str, Exception]] = []
+        self.taken: list[tuple[str, float]] = []
         self.inner = FaultyStore(MemoryStore(1 << 20))
         self.store = GuardedStore(
-            self.inner, timeout, lambda *failure: self.failures.append(failure), lambda: self.now
+            self.inner,
+            timeout,
+            lambda *failure: self.failures.append(failure),
+            lambda: self.now,
+            lambda *taken: self.taken.append(taken),
         )
 
     async def fails(self, operation: Operation) -> list[str]:
@@ -94,6 +99,17 @@ async def test_a_failure_is_unavailable(guarded: Guarded, name: str) -> None:
     assert await guarded.fails((REQUESTS | ALWAYS)[name]) == [name]
 
     assert guarded.failures == [(name, fault)]
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+async def test_every_operation_is_measured(guarded: Guarded, name: str) -> None:
+    """One that fails as well; one that the store is not asked for took nothing."""
+    down(guarded)
+    await guarded.fails(REQUESTS[name])
+    assert [operation for operation, _ in guarded.taken] == [name]
+    assert 0 <= guarded.taken[0][1] < 30
+    await guarded.fails(REQUESTS[name])
+    assert len(guarded.taken) == 1
 
 
 @pytest.mark.parametrize("name", REQUESTS)

@@ -2,16 +2,18 @@
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 
 import aiohttp
 import pytest
+from prometheus_client import generate_latest
 
 from gateway.app import Gateway
 from gateway.config.load import load
 from gateway.observe.logs import build_logger
-from tests.e2e.running import Running
+from tests.certificates import pair
+from tests.e2e.running import KEY, Running
 from tests.e2e.scripted import ScriptedUpstream
 
 Start = Callable[..., Awaitable[Running]]
@@ -24,21 +26,42 @@ async def upstream() -> AsyncIterator[ScriptedUpstream]:
         yield running
 
 
+# What clients and upstreams say in these tests, and what upstreams say went wrong.
+_SAID = ("Hello", " world", "on fire", "Where is my order")
+
+
+def assert_silent(running: Running, secrets: Iterable[str]) -> None:
+    """Whatever a test does: no key, no credential and no word of what was said is in the log, at
+    its lowest level, or in the metrics."""
+    told = running.log.getvalue() + generate_latest(running.gateway.metrics.registry)
+    found = [word for word in (*secrets, *_SAID) if word.encode() in told]
+    assert not found, f"in the log or the metrics: {found}"
+
+
 @pytest.fixture
-async def start(tmp_path: Path) -> AsyncIterator[Start]:
-    """Starts gateways from the text of a config; they stop with the test."""
+async def start(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Start]:
+    """Starts gateways from the text of a config; they stop with the test. With the parameter
+    "tls", clients speak TLS with them."""
+    certificate = pair() if getattr(request, "param", None) == "tls" else None
     started: list[Running] = []
     sessions: list[aiohttp.ClientSession] = []
+    secrets = {KEY}
 
     async def start(config: str, **environ: str) -> Running:
+        if certificate is not None:
+            config += certificate.write(tmp_path)
         path = tmp_path / f"gateway{len(started)}.toml"
         path.write_text(config)
         log = io.BytesIO()
         gateway = Gateway(load(path), tmp_path, build_logger("debug", log), environ)
         await gateway.start()
-        session = aiohttp.ClientSession(auto_decompress=False)
+        tls = certificate.trusting() if certificate is not None else None
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=tls or True), auto_decompress=False
+        )
         sessions.append(session)
-        started.append(Running(gateway, session, log))
+        started.append(Running(gateway, session, log, tls))
+        secrets.update(environ.values())
         return started[-1]
 
     yield start
@@ -46,3 +69,4 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         await session.close()
     for running in started:
         await asyncio.wait_for(running.gateway.stop(), 15)
+        assert_silent(running, secrets)

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import io
 import re
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from gateway.wire.sse import Parser
 
 KEY = "oc_test_e2e_0123456789abcdefghijklmnopqrstuvwxyz"
 KEY_HASH = "sha256:" + hashlib.sha256(KEY.encode()).hexdigest()
+
+# For tests of what a single attempt comes to: an upstream that is asked once, whatever it does.
+ONCE = "retries = 0\nbreaker = { enabled = false }"
 
 CHATS: dict[str, tuple[str, Json]] = {
     "v1": ("/api/v1/chat", {"agentId": 1, "message": "hi"}),
@@ -92,6 +96,8 @@ class Running:
     gateway: Gateway
     session: aiohttp.ClientSession
     log: io.BytesIO
+    tls: ssl.SSLContext | None = None
+    """What trusts the gateway's certificate, if it has one."""
 
     @property
     def url(self) -> str:
@@ -190,9 +196,15 @@ class Running:
         **headers: str,
     ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
         """A client on a bare socket, its request sent; it is cut when the block ends."""
+        async with self.connected() as (reader, writer):
+            writer.write(written(path, body, key, version, **headers))
+            yield reader, writer
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        """A client on a bare socket; it is cut when the block ends."""
         parts = urlsplit(self.url)
-        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-        writer.write(written(path, body, key, version, **headers))
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port, ssl=self.tls)
         try:
             yield reader, writer
         finally:

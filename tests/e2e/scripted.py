@@ -5,8 +5,9 @@ import contextlib
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Self
 
 from gateway.core.events import Json
@@ -35,6 +36,22 @@ class Wait:
     event: asyncio.Event
 
 
+@dataclass(frozen=True, slots=True)
+class Slowly:
+    """Byte by byte, with so many seconds behind each."""
+
+    data: bytes
+    every: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Endless:
+    """The same again and again, until the other side leaves."""
+
+    data: bytes
+    every: float = 0.0
+
+
 class Hang:
     """Say nothing more, until the other side leaves."""
 
@@ -47,7 +64,7 @@ class Reset:
     """Reset the connection (RST)."""
 
 
-Step = bytes | Wait | type[Hang] | type[Close] | type[Reset]
+Step = bytes | Wait | Slowly | Endless | type[Hang] | type[Close] | type[Reset]
 Script = Sequence[Step]
 
 
@@ -121,6 +138,8 @@ class ScriptedUpstream:
     port: int = 0
     """0: any that is free."""
     tls: ssl.SSLContext | None = None
+    greeting: Script = ()
+    """What it does with a connection before it is asked anything."""
 
     def __post_init__(self) -> None:
         self._changed = asyncio.Condition()
@@ -176,23 +195,35 @@ class ScriptedUpstream:
             await self._count(-1)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while True:
+        going = await self._play(self.greeting, reader, writer)
+        while going:
             self.requests.append(await _read(reader))
             async with self._changed:
                 self._changed.notify_all()
             script = self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0]
-            for step in script:
-                if not await self._take(step, reader, writer):
-                    return
+            going = await self._play(script, reader, writer)
+
+    async def _play(
+        self, script: Script, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
+        """Whether the connection goes on."""
+        for step in script:
+            if not await self._take(step, reader, writer):
+                return False
+        return True
 
     async def _take(
         self, step: Step, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> bool:
         """Whether the connection goes on."""
         if isinstance(step, bytes):
-            writer.write(step)
-            await writer.drain()
-            self.sent += len(step)
+            await self._send(step, writer)
+        elif isinstance(step, (Slowly, Endless)):
+            for piece in _pieces(step):
+                await self._send(piece, writer)
+                await asyncio.sleep(step.every)
+                if reader.at_eof():
+                    return False
         elif isinstance(step, Wait):
             await _either(step.event.wait(), _gone(reader))
         elif step is Hang:
@@ -205,11 +236,24 @@ class ScriptedUpstream:
             return False
         return not reader.at_eof()
 
+    async def _send(self, data: bytes, writer: asyncio.StreamWriter) -> None:
+        if writer.is_closing():  # uvloop's transport would say so with a RuntimeError
+            raise ConnectionResetError
+        writer.write(data)
+        await writer.drain()
+        self.sent += len(data)
+
     async def _count(self, by: int) -> None:
         self.open += by
         self.accepted += by > 0
         async with self._changed:
             self._changed.notify_all()
+
+
+def _pieces(step: Slowly | Endless) -> Iterator[bytes]:
+    if isinstance(step, Endless):
+        return repeat(step.data)
+    return (step.data[place : place + 1] for place in range(len(step.data)))
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

@@ -1,16 +1,19 @@
 """The AI SDK's own clients, of three major releases and the strictest of each, at the gateway."""
 
+import asyncio
+
 import pytest
 
 from gateway.core.events import Json
 from gateway.wire import json
 from tests.e2e.conftest import Start
 from tests.e2e.javascript import run
-from tests.e2e.running import KEY, Running, config
+from tests.e2e.running import KEY, ONCE, Running, config, eventually
 from tests.e2e.scripted import (
     END,
     ScriptedUpstream,
     Step,
+    Wait,
     chunk,
     delta,
     document,
@@ -18,6 +21,7 @@ from tests.e2e.scripted import (
     finish,
     head,
     openai_text,
+    said,
     sse,
 )
 from tests.golden_cases import GOLDEN
@@ -104,7 +108,7 @@ async def test_failures(start: Start, upstream: ScriptedUpstream, release: str) 
         broken,
         openai_text("Hi"),
     )
-    gateway = await start(config(upstream.url))
+    gateway = await start(config(upstream.url, upstream=ONCE))
     before, during, truncated, fine = await reading(gateway, release, "a", "b", "c", "d")
 
     assert (before["refused"], before["message"]) == ("Upstream error", None)
@@ -148,6 +152,35 @@ async def test_a_chat_that_fails(start: Start, upstream: ScriptedUpstream, relea
 
     assert (came["status"], came["error"]) == ("error", "the upstream ended the stream early")
     assert text(json.array(came["messages"])[-1]) == "Hi"
+
+
+@every_release
+async def test_resuming(start: Start, upstream: ScriptedUpstream, release: str) -> None:
+    """A chat that was left in mid-stream is the whole message to `reconnectToStream`; before and
+    after it there is nothing to resume, which is no error."""
+    go_on = asyncio.Event()
+    upstream.answers([*said("Where"), Wait(go_on), *openai_text("?")[1:]])
+    gateway = await start(config(upstream.url, agent='on_disconnect = "keep"'))
+    given: Json = {
+        "release": release,
+        "url": gateway.url + PATH,
+        "headers": HEADERS,
+        "chatId": "chat-1",
+        "messages": asking("hi"),
+    }
+    running = asyncio.ensure_future(run("resume.mjs", given))
+    # Of the two that read, it is the one that comes back that is sent ids.
+    feeds = gateway.gateway.streams._feeds
+    await eventually(lambda: any(r._ids for feed in feeds.values() for r in feed._readers), 60)
+    go_on.set()
+    came = json.mapping(await running)
+
+    assert (came["before"], came["after"], came["errors"]) == (None, None, [])
+    assert json.array(came["seen"])[-1] == "text-delta"
+    assert text(came["message"]) == "Where?"
+    assert kinds(came["message"]) == ["step-start", "text"]
+    await gateway.settled()
+    assert await gateway.outcomes() == {"client_gone": 1}
 
 
 async def test_eventsource_parser(start: Start, upstream: ScriptedUpstream) -> None:

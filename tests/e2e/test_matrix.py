@@ -21,7 +21,7 @@ from gateway.observe.logs import build_logger
 from gateway.upstreams import UPSTREAMS
 from gateway.wire import json
 from gateway.wire.sse import Parser
-from tests.e2e.running import Answered, Running, config
+from tests.e2e.running import ONCE, Answered, Running, config
 from tests.e2e.scripted import END, Close, ScriptedUpstream, Step, chunk, document, head
 from tests.e2e.speaking import ASK, HAND_IN, SPELLED, Request, Said, fragments, parted, read, texts
 from tests.e2e.stories import FORMS, STORIES, UNTOLD, streamed, whole
@@ -173,6 +173,7 @@ def _agents(url: str) -> str:
 [upstreams.{name}]
 kind = "{kind}"
 {f'base_url = "{url}"' if name != "echo" else ""}
+{ONCE}
 {more}
 [[agents]]
 id = {number}
@@ -198,7 +199,7 @@ async def gateway(
     """One for all of the cells."""
     folder = tmp_path_factory.mktemp("matrix")
     path = folder / "gateway.toml"
-    path.write_text(config(upstream.url, more=_agents(upstream.url)))
+    path.write_text(config(upstream.url, upstream=ONCE, more=_agents(upstream.url)))
     log = io.BytesIO()
     built = Gateway(load(path), folder, build_logger("error", log), {})
     await built.start()

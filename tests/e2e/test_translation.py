@@ -12,7 +12,7 @@ from gateway.core.turn import Reply
 from gateway.dialects import DIALECTS
 from gateway.wire import json
 from tests.e2e.conftest import Start
-from tests.e2e.running import Answered, Running, config
+from tests.e2e.running import ONCE, Answered, Running, config
 from tests.e2e.scripted import END, ScriptedUpstream, Step, chunk, document, head
 from tests.e2e.stories import STORIES, UNTOLD, streamed, whole
 from tests.golden_cases import ASK, TURN, Case, cases
@@ -338,7 +338,8 @@ async def test_transcripts(
     start: Start, upstream: ScriptedUpstream, kind: str, dialect: str
 ) -> None:
     """Each transcript reaches the client byte for byte as its codecs wrote it."""
-    gateway = await start(config(upstream.url, **_KINDS[kind]))
+    once = "\n".join([_KINDS[kind].get("upstream", ""), ONCE])
+    gateway = await start(config(upstream.url, **{**_KINDS[kind], "upstream": once}))
     recorded = [case for case in cases() if case.kind == kind and "no-blank-lines" not in case.name]
     assert recorded
     for case in recorded:

@@ -158,7 +158,8 @@ async def test_the_next_target_answers_without_delay(
         assert (await gateway.chat_v2()).text == "Hello"
 
     assert (len(upstream.requests), len(second.requests)) == (FIVE, FIVE + 1)
-    assert await gateway.counted("oc_gateway_fallbacks_total", "upstream") == {"second": FIVE}
+    fallbacks = await gateway.counted("oc_gateway_fallbacks_total", "upstream")
+    assert fallbacks == {"second": FIVE + 1}
 
 
 async def test_all_open_and_asked_anyway(start: Start, upstream: ScriptedUpstream) -> None:

@@ -10,8 +10,6 @@ from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.events import Json
 from gateway.dialects import DIALECTS, chatbase
 from gateway.upstreams.refusals import MESSAGES
-from gateway.wire import json
-from gateway.wire.sse import Parser
 from tests.e2e.conftest import Start
 from tests.e2e.running import Answered, Running, config, written
 from tests.e2e.scripted import (
@@ -33,10 +31,10 @@ from tests.e2e.scripted import (
     said,
     sse,
 )
+from tests.faults.wellformed import DONE, kinds
 
 ERROR: Json = {"error": {"message": "GPU 7 is on fire", "type": "server_error"}}
 HALF = chunk(event(delta("world"))[:25])
-DONE = "[DONE]"
 LAST_CHUNK = b"\r\n0\r\n\r\n"
 FAST = 'timeouts = { first_event = "150ms", idle = "150ms" }'
 
@@ -135,30 +133,6 @@ CLIENTS: dict[str, Client] = {
 }
 
 every_client = pytest.mark.parametrize("name", CLIENTS)
-
-
-def kind_of(name: str, data: Json) -> str:
-    """What a frame is called where its type is said, and what it says where that is not."""
-    if data == DONE:
-        return DONE
-    known = json.mapping(data)
-    if "type" in known:
-        return json.text(known["type"])
-    if name != "message":
-        return name
-    choice = json.mapping(next(iter(json.array(known.get("choices"))), None))
-    keys = (*json.mapping(choice.get("delta")), *choice, *known)
-    words = ("role", "content", "reasoning_content", "finish_reason", "error", "usage")
-    return next(word for word in words if word in keys)
-
-
-def kinds(body: bytes) -> tuple[str, ...]:
-    parser = Parser()
-    frames = parser.feed(body)
-    assert not parser.eof(), "a stream ends with a blank line"
-    return tuple(
-        kind_of(name, DONE if data == DONE.encode() else json.loads(data)) for name, data in frames
-    )
 
 
 def chunks(response: bytes) -> list[bytes]:

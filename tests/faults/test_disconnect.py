@@ -1,7 +1,6 @@
 """A client that leaves takes everything of its turn along."""
 
 import asyncio
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -10,6 +9,8 @@ from gateway.wire import json
 from tests.e2e.conftest import Start
 from tests.e2e.running import CHATS, Running, config, eventually, written
 from tests.e2e.scripted import Hang, Script, ScriptedUpstream, document, head, openai_text, said
+
+pytestmark = pytest.mark.parametrize("start", ["plain", "tls"], indirect=True)
 
 V2 = "/api/v2/agents/1/chat"
 
@@ -137,11 +138,10 @@ async def test_an_abort_while_reading_the_request_is_no_turn(
 ) -> None:
     """A client that leaves in the middle of its own request never reaches the upstream."""
     gateway = await start(config(upstream.url))
-    parts = urlsplit(gateway.url)
-    _, writer = await asyncio.open_connection(parts.hostname, parts.port)
-    writer.write(written(V2, {"message": "hi"})[:-3])
-    await writer.drain()
-    writer.close()
+    async with gateway.connected() as (_, writer):
+        writer.write(written(V2, {"message": "hi"})[:-3])
+        await writer.drain()
+        writer.close()
     await eventually(lambda: any(line["event"] == "request" for line in gateway.log_lines()))
 
     assert upstream.accepted == 0

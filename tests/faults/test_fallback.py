@@ -7,7 +7,7 @@ import pytest
 
 from gateway.core.events import Json
 from tests.e2e.conftest import Start
-from tests.e2e.running import config
+from tests.e2e.running import ONCE, config
 from tests.e2e.scripted import (
     END,
     Close,
@@ -25,7 +25,7 @@ from tests.e2e.scripted import (
 
 ERROR: Json = {"error": {"message": "GPU 7 is on fire", "type": "server_error"}}
 HTML = b"<html>Bad gateway</html>"
-FAST = 'timeouts = { connect = "100ms", first_event = "150ms", idle = "150ms" }'
+FAST = 'retries = 0\ntimeouts = { connect = "100ms", first_event = "150ms", idle = "150ms" }'
 
 # What the first target does, and what it is counted as.
 FAILURES: dict[str, tuple[Script, str]] = {
@@ -87,7 +87,7 @@ async def test_an_upstream_that_is_down_is_passed_over(
 ) -> None:
     """A refused connection costs no time."""
     upstream.answers(openai_text("Hello"))
-    gateway = await start(config(_closed_port(), second=upstream.url))
+    gateway = await start(config(_closed_port(), second=upstream.url, upstream=ONCE))
 
     assert (await gateway.chat_v2()).text == "Hello"
     assert await gateway.upstream_errors() == {"upstream_unreachable": 1}
@@ -166,7 +166,7 @@ async def test_a_name_that_does_not_resolve_is_unreachable(
     async def nowhere(*_: object, **__: object) -> object:
         raise socket.gaierror(-2, "Name or service not known: nothing.invalid")
 
-    gateway = await start(config("http://nothing.invalid"))
+    gateway = await start(config("http://nothing.invalid", upstream=ONCE))
     client = gateway.gateway.snapshot.clients["main"]
     monkeypatch.setattr(client, "_resolve", nowhere)
     answer = await gateway.chat_v2()
@@ -178,7 +178,7 @@ async def test_a_name_that_does_not_resolve_is_unreachable(
 
 async def test_a_name_that_no_host_can_have_is_unreachable(start: Start) -> None:
     """Python says UnicodeError for a label of 70 letters."""
-    gateway = await start(config(f"http://{'a' * 70}.invalid"))
+    gateway = await start(config(f"http://{'a' * 70}.invalid", upstream=ONCE))
     assert (await gateway.chat_v2()).status == 503
     assert await gateway.upstream_errors() == {"upstream_unreachable": 1}
 

@@ -5,7 +5,7 @@ import pytest
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.events import Json
 from tests.e2e.conftest import Start
-from tests.e2e.running import CHATS, Answered, config
+from tests.e2e.running import CHATS, ONCE, Answered, config
 from tests.e2e.scripted import (
     END,
     Close,
@@ -42,7 +42,7 @@ FAULTS: dict[str, tuple[Script, str]] = {
     "silence": ([Hang], "idle_timeout"),
     "silence in an event": ([HALF, Hang], "idle_timeout"),
 }
-CONFIG = 'timeouts = { idle = "120ms" }'
+CONFIG = f'{ONCE}\ntimeouts = {{ idle = "120ms" }}'
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -108,7 +108,7 @@ async def test_a_stream_may_break_at_any_byte(
     """The client gets a status, or a stream that is well-formed and ends once."""
     stream = b"".join(step for step in openai_text("Hé") if isinstance(step, bytes))
     end = stream.index(b"data: [DONE]") + len(b"data: [DONE]\n\n")
-    gateway = await start(config(upstream.url))
+    gateway = await start(config(upstream.url, upstream="breaker = { enabled = false }"))
     statuses = set()
     for position in range(0, len(stream), 3):
         upstream.answers([stream[:position], way])
@@ -129,7 +129,7 @@ async def test_a_bug_of_ours_ends_the_stream_as_well(
 ) -> None:
     """An exception in the hot path fails its turn, not the transport, and is logged."""
     upstream.answers([*HELLO, Hang])
-    gateway = await start(config(upstream.url))
+    gateway = await start(config(upstream.url, upstream=ONCE))
     monkeypatch.setattr("gateway.upstreams.openai.OpenAIReader.frame", _broken)
     answers = [await gateway.chat_v1(), await gateway.chat_v2(stream=False)]
 

@@ -8,7 +8,7 @@ import pytest
 from gateway.core.events import Json
 from gateway.wire import json
 from tests.e2e.conftest import Start
-from tests.e2e.running import Answered, Running, config
+from tests.e2e.running import ONCE, Answered, Running, config
 from tests.e2e.scripted import (
     END,
     Close,
@@ -79,7 +79,7 @@ async def test_no_slot_is_lost(turn: str, start: Start, upstream: ScriptedUpstre
         config(
             upstream.url,
             tier='requests = "1000/1s"\nconcurrency = 2',
-            upstream='timeouts = { first_event = "50ms" }' if script == [Hang] else "",
+            upstream=f'{ONCE}\ntimeouts = {{ first_event = "50ms" }}' if script == [Hang] else ONCE,
             server='max_body = "2KiB"',
         )
     )

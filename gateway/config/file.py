@@ -1,0 +1,29 @@
+"""The file that a gateway was started from, to be read again."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.config.load import load
+from gateway.config.model import Config
+
+
+def _as_it_stands(config: Config) -> Config:
+    return config
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """`override` is what the command line changes about it, at every reading."""
+
+    path: Path
+    override: Callable[[Config], Config] = _as_it_stands
+
+    @property
+    def base(self) -> Path:
+        """The folder that the config's paths are relative to."""
+        return self.path.parent
+
+    def read(self) -> Config:
+        """Raises `ConfigError` with all problems of the file."""
+        return self.override(load(self.path))

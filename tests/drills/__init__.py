@@ -1,0 +1,1 @@
+"""What an operator would rehearse: an outage, and everything going wrong at once."""

@@ -1,0 +1,1 @@
+"""What is known of targets from turn to turn: breakers, slots, retries, order, leases."""

@@ -1,0 +1,26 @@
+"""What the tests of tracing share: a gateway on real sockets, upstreams, and a collector."""
+
+import os
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.e2e.conftest import start, upstream
+from tests.faults.conftest import second
+from tests.tracing.collector import Collector, collecting
+
+__all__ = ["collector", "second", "start", "upstream"]
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenTelemetry's variables: none but a short delay, so that spans are sent soon."""
+    for name in [name for name in os.environ if name.startswith("OTEL_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
+
+
+@pytest.fixture
+async def collector() -> AsyncIterator[Collector]:
+    async with collecting() as running:
+        yield running
