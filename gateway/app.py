@@ -80,6 +80,7 @@ class Gateway:
         self.ledger = Ledger()
         self.limiter = Limiter()
         self.states = States()
+        self._clients = self.snapshot.clients
         self._track()
         self._tracer = build_tracer(
             config.tracing, lambda secret: reveal_credential(secret, base, environ), logger
@@ -87,8 +88,7 @@ class Gateway:
         kept = build_store(config.store, base, lambda secret: reveal(secret, base, environ))
         self._pruner = Pruner(kept, config.store, self._store_failed)
         self.store = self._guarded(kept, config.store.timeout)
-        self._ready = False
-        self._draining = False
+        self._ready = self._draining = False
         self._opened = AsyncExitStack()
         """Everything that a stop has to close, the last opened first."""
         self.streams = LocalStreams()
@@ -224,8 +224,7 @@ class Gateway:
         `hurry` ends both."""
         if not self._ready:
             return
-        self._ready = False
-        self._draining = True
+        self._ready, self._draining = False, True
         self.metrics.draining()
         await self._reloader.hold()
         server = self.snapshot.server
@@ -246,7 +245,11 @@ class Gateway:
 
     def _follow(self, config: Config, snapshot: Snapshot) -> None:
         """A reload has brought another config into force."""
+        known, self._clients = self._clients, snapshot.clients
         self._track()
+        self.states.renewed(
+            [n for n, client in known.items() if self._clients.get(n) is not client]
+        )
         self._health.follow(snapshot)
         self._pruner.follow(config.store)
         if self._handshakes is not None and snapshot.certificate is not None:
@@ -258,7 +261,7 @@ class Gateway:
     async def _fault(self) -> str | None:
         """Why it wants no traffic; None if it does."""
         if not self._ready:
-            return "not serving"
+            return "stopping" if self._draining else "starting"
         try:
             await self.store.check()
         except GatewayError as exc:

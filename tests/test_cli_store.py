@@ -418,7 +418,7 @@ CHOICES: list[tuple[list[str], list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("args", "found"), CHOICES, ids=lambda value: " ".join(value))
+@pytest.mark.parametrize(("args", "found"), CHOICES, ids=range(len(CHOICES)))
 def test_filters(
     args: list[str], found: list[str], tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:

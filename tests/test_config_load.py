@@ -97,11 +97,24 @@ def test_what_is_wrong_in_itself_is_told_once() -> None:
 
 
 def test_what_looks_like_a_secret_is_not_shown() -> None:
-    """A key in the place of a name is told of without being told."""
-    found = problems((("keys", 0, "id"), "oc_live_s3cret!"), (("server", "port"), "sk-s3cret"))
+    """A key in the place of a name is told of without being told, and so is a URL with a password,
+    a header with its value, and what stands where only the place of a secret may."""
+    found = problems(
+        (("keys", 0, "id"), "oc_live_s3cret!"),
+        (("server", "port"), "sk-s3cret"),
+        (("admin", "token"), "s3cret"),
+        (("limits", "backend"), "redis://:s3cret@cache:6379"),
+        (("tracing", "endpoint"), "https://user:s3cret@traces.example"),
+        (("upstreams", "llm", "credential_header"), "Authorization: s3cret"),
+        (("upstreams", "bookbag", "credential_header"), "x-api-key: s3cret"),
+    )
 
-    assert len(found) == 2
-    assert "s3cret" not in "\n".join(found)
+    told = "\n".join(found)
+    assert all(
+        part in told for part in ("keys[0].id", "admin.token", "backend", "tracing.endpoint")
+    )
+    assert told.count("credential_header") == 2
+    assert "s3cret" not in told
 
 
 def test_a_long_value_is_cut() -> None:

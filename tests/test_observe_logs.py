@@ -2,6 +2,8 @@
 
 import errno
 import io
+import os
+import threading
 import time
 
 import pytest
@@ -195,3 +197,31 @@ def test_what_cannot_be_written() -> None:
         stream.full = full
         logger.info("counted", number=number)
     assert [line["number"] for line in lines(stream)] == [0, 2]
+
+
+@pytest.mark.parametrize("size", [10, 6000])
+def test_a_reader_that_does_not_keep_up(size: int) -> None:
+    """Nothing waits for it; it hears how many lines it has missed, and gets whole ones again."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb", buffering=0) as reader, os.fdopen(writing, "wb") as stream:
+        logger = build_logger("info", stream)
+
+        def log(first: int) -> None:
+            for number in range(first, first + 3000):
+                logger.info("counted", number=number, text="x" * size)
+
+        for first in (0, 3000):
+            logging = threading.Thread(target=log, args=(first,), daemon=True)
+            logging.start()
+            logging.join(30)
+            assert not logging.is_alive(), "it waits for its reader"
+            read = reader.read(1 << 20)
+            logger.info("again")
+            read += reader.read(1 << 20)
+            *whole, lost, again = read.splitlines()
+            told = json.mapping(json.loads(lost))
+            assert json.mapping(json.loads(again))["event"] == "again"
+            assert told["event"] == "log_lines_lost"
+            counted = [line for line in whole if line.endswith(b"}")]
+            assert len(counted) + (json.count(told["lines"]) or 0) == 3000
+            assert len(whole) - len(counted) <= 1, "one may have been torn"

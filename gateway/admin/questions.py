@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import hdrs, web
 
 from gateway.admin.access import refused
+from gateway.admin.sharing import Shared
 from gateway.admin.status import Status
 from gateway.admin.tasks import described
 from gateway.core.events import Json
@@ -21,10 +22,12 @@ def add_questions(app: web.Application, status: Status) -> None:
     """`/status` (all of it), `/status/keys/{id}` and `/status/requests/{id}` (one of them), and
     `/debug/tasks` (what the event loop has to do)."""
 
+    documents: Shared[dict[str, Json]] = Shared()
+
     async def whole(_request: web.Request) -> web.Response:
         # In a thread, as a scrape is: with thousands of agents it takes longer than a stream may
         # wait.
-        return _answer(await asyncio.to_thread(status.whole))
+        return _answer(await documents.of("status", status.whole))
 
     async def tasks(_request: web.Request) -> web.Response:
         return _answer(await asyncio.to_thread(described, asyncio.all_tasks()))

@@ -1,12 +1,13 @@
 """What operators and orchestrators ask."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from aiohttp import hdrs, web
 
+from gateway.admin.sharing import Shared
 from gateway.admin.status import told
-from gateway.observe.exposition import exposition
+from gateway.observe.exposition import Exposition, exposition, preferred
 from gateway.observe.metrics import Metrics
 from gateway.reload.reloader import Outcome
 from gateway.wire import json
@@ -20,10 +21,12 @@ def build_admin(
     """`/metrics`, `/healthz` (the process answers), `/readyz` (it wants traffic, unless there is a
     `fault`), and `/reload` (the configuration is read anew, which the answer tells of)."""
 
+    scrapes: Shared[Exposition] = Shared()
+
     async def scraped(request: web.Request) -> web.Response:
         # With a hundred agents it takes longer than a stream may wait.
-        accept = request.headers.get(hdrs.ACCEPT, "")
-        answer = await asyncio.to_thread(exposition, metrics.registry, accept)
+        form = preferred(request.headers.get(hdrs.ACCEPT, ""))
+        answer = await scrapes.of(form, partial(exposition, metrics.registry, form))
         return web.Response(body=answer.body, headers={"Content-Type": answer.content_type})
 
     async def healthz(_request: web.Request) -> web.Response:

@@ -23,7 +23,8 @@ examples:
 
 It asks the admin listener ([admin] in the configuration) for /status and /metrics; where that wants
 a token, it is read from the environment variable {_TOKEN}. Rates are of the last 10 seconds,
-p50 and p95, the time to the first event, of the last minute. The key q ends it.
+p50 and p95, the time to the first event, of the last minute. The key q ends it. It takes the extra
+oc-gateway[top].
 
 Exit code: 0 done, 1 nobody answers (--once) or it refuses, 2 there is no terminal.
 """

@@ -22,11 +22,12 @@ _BARE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 # The values of these are never shown: each may be, or hold, a secret put in the wrong place.
 _HIDDEN = frozenset(
-    {"base_url", "credential", "credential_header", "env", "file", "hash", "headers"}
-    | {"identity_secret", "params", "password", "public_key", "secret", "token", "url"}
+    {"base_url", "credential", "env", "file", "hash", "headers", "identity_secret"}
+    | {"params", "password", "public_key", "secret", "token", "url"}
 )
 _SECRET_LOOKS = re.compile(
-    r"(?i)(?:oc|sk|pk|gh[a-z]|xox[a-z])[-_]|bearer |eyJ|-----BEGIN|[a-z+]+://[^/?#]*@"
+    r"(?i)(?:oc|sk|pk|gh[a-z]|xox[a-z])[-_]|bearer |eyJ|-----BEGIN"
+    r"|[a-z+]+://[^/?#]*@|authorization:|[a-z-]*(?:key|token):"
 )
 
 _LONGEST = 60

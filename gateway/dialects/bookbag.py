@@ -1,5 +1,7 @@
 """What Bookbag's two versions have in common, and Chatbase with them."""
 
+from math import ceil
+
 from gateway.core.conversation import number_in
 from gateway.core.errors import GatewayError
 from gateway.core.events import Citation, FinishReason, Json, Metadata, Usage
@@ -69,5 +71,5 @@ def complaint(error: GatewayError, code: str) -> dict[str, Json]:
     said: dict[str, Json] = {"code": code, "message": error.message}
     details: dict[str, Json] = {**(error.details or {})}
     if error.retry_after is not None:
-        details["retryAfter"] = error.retry_after
+        details["retryAfter"] = max(1, ceil(error.retry_after))  # as the header says it
     return {**said, "details": details} if details else said

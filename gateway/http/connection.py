@@ -76,6 +76,7 @@ class Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._stop_clock()
+        self._secured = None
         super().connection_lost(exc)
 
     @property

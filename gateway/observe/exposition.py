@@ -14,20 +14,22 @@ class Exposition(NamedTuple):
     content_type: str
 
 
-_TEXT: tuple[Callable[[CollectorRegistry], bytes], str] = (generate_latest, CONTENT_TYPE_LATEST)
-
 # Only OpenMetrics has words for exemplars.
-_FORMATS = {
+_FORMATS: dict[str, tuple[Callable[[CollectorRegistry], bytes], str]] = {
     "application/openmetrics-text": (openmetrics.generate_latest, openmetrics.CONTENT_TYPE_LATEST),
-    "text/plain": _TEXT,
+    "text/plain": (generate_latest, CONTENT_TYPE_LATEST),
 }
 
 
 def exposition(registry: CollectorRegistry, accept: str = "") -> Exposition:
     """All that is registered, as the `Accept` header of a scrape wants it."""
-    known = (_FORMATS[name] for name in _by_preference(accept) if name in _FORMATS)
-    write, content_type = next(known, _TEXT)
+    write, content_type = _FORMATS[preferred(accept)]
     return Exposition(write(registry), content_type)
+
+
+def preferred(accept: str) -> str:
+    """The name of the format that an `Accept` header wants, which asks for it as well."""
+    return next((name for name in _by_preference(accept) if name in _FORMATS), "text/plain")
 
 
 def _by_preference(accept: str) -> list[str]:

@@ -1,6 +1,5 @@
 """One line per request, and what else happens, by structlog: JSON, or text for people."""
 
-import contextlib
 import logging
 import sys
 import traceback
@@ -18,6 +17,7 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor, Wrapped
 from gateway.config.logs import Form
 from gateway.observe.exchange import COMPLETE, Exchange
 from gateway.observe.faults import FAULTS, Fault
+from gateway.observe.log_stream import LogStream
 
 Logger = FilteringBoundLogger
 
@@ -35,7 +35,7 @@ def build_logger(
     if form == "auto":
         form = "text" if stream.isatty() else "json"
     logger: Logger = structlog.wrap_logger(
-        structlog.BytesLogger(cast("BinaryIO", _Unfailing(stream))),
+        structlog.BytesLogger(cast("BinaryIO", LogStream(stream, _lines_lost))),
         processors=[
             *([_sampled(sample)] if sample < 1 else []),
             _locate_exception,
@@ -47,21 +47,6 @@ def build_logger(
         cache_logger_on_first_use=True,
     )
     return logger
-
-
-class _Unfailing:
-    """A full disk, or a reader of the log that has gone, is no reason not to serve."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-
-    def write(self, line: bytes) -> None:
-        with contextlib.suppress(OSError):
-            self._stream.write(line)
-
-    def flush(self) -> None:
-        with contextlib.suppress(OSError):
-            self._stream.flush()
 
 
 def log_exchange(logger: Logger, exchange: Exchange) -> None:
@@ -163,3 +148,9 @@ def _render(_logger: WrappedLogger, method: str, event: EventDict) -> bytes:
     # orjson writes a date itself, for a tenth of what structlog's stamp and renderer cost.
     line = {"timestamp": datetime.now(UTC), "level": method, **event}
     return orjson.dumps(line, default=str, option=orjson.OPT_UTC_Z)
+
+
+def _lines_lost(count: int) -> bytes:
+    """The line for those that nobody took; JSON also among text, as it may be either's reader."""
+    line = {"timestamp": datetime.now(UTC), "level": "warning", "event": "log_lines_lost"}
+    return orjson.dumps(line | {"lines": count}, option=orjson.OPT_UTC_Z)

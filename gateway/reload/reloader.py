@@ -125,7 +125,9 @@ class Reloader:
         going on are one."""
         if not self._open:
             return Outcome((_STOPPING,))
-        return await asyncio.shield(self._enqueued())
+        queued = self._enqueued()
+        await asyncio.wait((queued,))
+        return Outcome((_STOPPING,)) if queued.cancelled() else queued.result()
 
     def _enqueued(self) -> asyncio.Future[Outcome]:
         if self._queued is None:

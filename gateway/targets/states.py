@@ -24,8 +24,9 @@ class Checked:
 class TargetState:
     """One target's."""
 
-    def __init__(self, name: str, checked: Checked) -> None:
+    def __init__(self, name: str, upstream: str, checked: Checked) -> None:
         self.name = name
+        self.upstream = upstream
         self.checked = checked
         self.breaker = Breaker()
         self.slots = Slots()
@@ -59,8 +60,9 @@ class States:
     def of(self, target: RouteTarget) -> TargetState:
         state = self._targets.get(target.name)
         if state is None:
-            checked = self.checked(target.target.upstream)
-            state = self._targets[target.name] = TargetState(target.name, checked)
+            upstream = target.target.upstream
+            state = TargetState(target.name, upstream, self.checked(upstream))
+            self._targets[target.name] = state
         return state
 
     def checked(self, upstream: str) -> Checked:
@@ -71,3 +73,9 @@ class States:
         self._targets = {target.name: self.of(target) for target in targets}
         upstreams = {target.target.upstream for target in targets}
         self._checked = {name: self.checked(name) for name in upstreams}
+
+    def renewed(self, upstreams: Collection[str]) -> None:
+        """These have another address or credential now: what was learned of them is out of date."""
+        for state in self._targets.values():
+            if state.upstream in upstreams:
+                state.breaker.recovered()

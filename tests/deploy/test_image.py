@@ -4,7 +4,10 @@ import asyncio
 import re
 import subprocess
 import sys
+import tomllib
 from urllib.parse import urlsplit
+
+import pytest
 
 from gateway.cli.main import build_parser
 from gateway.cli.run import run
@@ -74,6 +77,26 @@ def test_what_it_is_built_of_is_there() -> None:
 
     assert sources == let_through
     assert all((ROOT / name).exists() for name in sources)
+
+
+@pytest.mark.parametrize(("extras", "installed"), [("", "."), ("otel,top", ".[otel,top]")])
+def test_what_traces_take_can_be_built_in(extras: str, installed: str) -> None:
+    """Nothing installs it later: the image has no installer."""
+    (run,) = (
+        rest for word, rest in INSTRUCTIONS if word == "RUN" and "/opt/oc-gateway inst" in rest
+    )
+    what = run.rpartition(" install ")[2]
+    shell = subprocess.run(
+        ["/bin/sh", "-c", f"printf %s {what}"],
+        env={"EXTRAS": extras},
+        capture_output=True,
+        check=True,
+    )
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+
+    assert ("ARG", "EXTRAS=") in INSTRUCTIONS[: STAGES[1]]
+    assert shell.stdout.decode() == installed
+    assert set(filter(None, extras.split(","))) <= set(project["optional-dependencies"])
 
 
 async def test_its_health_check(start: Start) -> None:

@@ -19,7 +19,17 @@ from tests.e2e import reloading
 from tests.e2e.conftest import Start
 from tests.e2e.reloading import SUCCESS_AT, SUCCESSFUL, Following, Write, following
 from tests.e2e.running import CHATS, KEY, KEY_HASH, config, eventually
-from tests.e2e.scripted import END, ScriptedUpstream, Wait, chunk, delta, event, finish, head
+from tests.e2e.scripted import (
+    END,
+    ScriptedUpstream,
+    Wait,
+    chunk,
+    delta,
+    document,
+    event,
+    finish,
+    head,
+)
 from tests.e2e.scripted import openai_text as text_of
 from tests.e2e.talking import metadata
 
@@ -226,6 +236,21 @@ async def test_files_that_the_file_names(tmp_path: Path, upstream: ScriptedUpstr
         (tmp_path / "keys.json").write_bytes(key_set(new.published("new")))
         await gateway.until_reloads(2)
         assert (await gateway.post(*CHATS["v2"], key=key)).status == 200
+
+
+async def test_a_credential_that_was_mended_is_tried_at_once(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    """What was learned of the upstream with the old one does not count any more."""
+    upstream.answers(document({}, 401), text_of("Hello"))
+    (tmp_path / "credential").write_text("wrong")
+    slow = 'credential = { file = "credential" }\nbreaker = { open_for = "1h" }'
+    async with following(tmp_path / "gateway.toml", config(upstream.url, upstream=slow)) as gateway:
+        assert (await gateway.chat_v2()).status == 502
+        assert (await gateway.chat_v2()).status == 503
+        (tmp_path / "credential").write_text("right")
+        await gateway.until_reloads(1)
+        assert (await gateway.chat_v2()).text == "Hello"
 
 
 def signed(by: Signer, kid: str) -> str:
@@ -444,16 +469,22 @@ async def test_a_gateway_without_a_file(start: Start) -> None:
 
 
 async def test_a_stop_gives_a_reload_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that waits for a publisher leaves nothing behind, and none begins any more."""
+    """One that waits for a publisher leaves nothing behind, whoever asked for it hears of that, and
+    none begins any more."""
     first = signer("EdDSA")
     async with published(key_set(first.published("1"))) as slow:
         slow.ready.clear()
+        monkeypatch.setattr(reloader, "_FIRST_SETS", 60.0)
+        monkeypatch.setattr(watch.Watch, "start", lambda _: None)  # only who asks is heard
         text = echoing()
         async with following(tmp_path / "gateway.toml", text) as gateway:
-            monkeypatch.setattr(reloader, "_FIRST_SETS", 60.0)
             gateway.path.write_text(text + trusting(slow))
+            asked = asyncio.ensure_future(gateway.reload())
             await eventually(lambda: slow.asked == 1)
             await gateway.gateway.stop()
+            status, told = await asked
+            assert (status, told["ok"]) == (422, False)
+            assert "the gateway is stopping" in str(told["problems"])
             assert not gateway.lines("config_reloaded")
         assert refreshers() == 0
 

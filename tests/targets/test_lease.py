@@ -100,7 +100,7 @@ class Turns:
 
     def __init__(self, of: RouteTarget = TARGET) -> None:
         self.of, self.clock = of, Clock()
-        self.state = TargetState(of.name, Checked())
+        self.state = TargetState(of.name, of.target.upstream, Checked())
 
     def breaker(self) -> State:
         return self.state.breaker.state(self.clock.now)
