@@ -4,8 +4,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.postgres import Postgres, running
+
+# A loaded machine takes its time for an example; what hangs, pytest's own timeout ends.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 Golden = Callable[[Path, bytes], None]
 """Holds bytes against a golden file."""

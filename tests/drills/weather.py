@@ -47,12 +47,14 @@ class Weather:
         task.add_done_callback(self._connections.discard)
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            while await self._request(reader):
-                self.served += 1
-                if not await self._answer(writer):
-                    break
-        writer.close()
+        try:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                while await self._request(reader):
+                    self.served += 1
+                    if not await self._answer(writer):
+                        break
+        finally:
+            writer.close()
 
     async def _request(self, reader: asyncio.StreamReader) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
