@@ -129,13 +129,14 @@ def _serve(gateway: "Gateway") -> int:
 
 
 def _collect_less() -> None:
-    """What is there by now stays for good, and a turn leaves no cycles behind: looking for them as
-    often as Python does by default costs a tenth of a request."""
+    """What is there by now stays for good. A stream leaves a few cycles behind (of its heartbeat's
+    task, of exceptions): looking for them as often as Python does by default costs a tenth of a
+    request, and as seldom as that among what has lived for long would let them pile up."""
     import gc
 
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 10, 10)
+    gc.set_threshold(10_000, 10, 2)
 
 
 async def _until_stopped(gateway: "Gateway") -> None:

@@ -80,7 +80,10 @@ class Attempts:
                 if failure is None or exc.code not in _NOT_ASKED:
                     failure = exc
         assert failure is not None
-        raise failure
+        try:
+            raise failure
+        finally:
+            del failure  # its traceback leads here: a cycle for each turn that fails
 
     def _by_room(self, targets: Sequence[RouteTarget]) -> Iterator[RouteTarget]:
         """Those without a free stream come last, and are waited for."""
