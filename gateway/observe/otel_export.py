@@ -58,7 +58,7 @@ class Exporting:
         except TimeoutError:
             self._troubles.tell("traces could not be sent in time before the stop")
             # It tries no more, and the thread comes to its end.
-            self._exporter.shutdown()  # type: ignore[no-untyped-call]
+            self._exporter.shutdown()  # type: ignore[no-untyped-call] # the SDK has no types here
 
     def _send(self, loop: asyncio.AbstractEventLoop, sent: asyncio.Event) -> None:
         self._provider.shutdown()
