@@ -77,17 +77,16 @@ class BookbagV1Encoder:
         self.dropped = Drops()
         self._turn = turn
         self._metadata = Metadata()
-        self._table: dict[type, Callable[..., bytes]] = {
-            TextDelta: _token,
-            Citations: _citations,
-            Metadata: self._remember,
-            Finish: self._done,
-            Failure: _failure,
-        }
 
     def encode(self, event: Event) -> bytes:
-        write = self._table.get(type(event))
-        return write(event) if write else self.dropped.count(event)
+        write = _TABLE.get(type(event))
+        return write(self, event) if write else self.dropped.count(event)
+
+    def _token(self, event: TextDelta) -> bytes:
+        return _TEXT_OPEN + json.dumps(event.text) + _TEXT_CLOSE
+
+    def _citations(self, event: Citations) -> bytes:
+        return frame(json.dumps({"citations": [citation(c) for c in event.items]}), "citations")
 
     def _remember(self, event: Metadata) -> bytes:
         self._metadata = merged(self._metadata, event)
@@ -105,18 +104,18 @@ class BookbagV1Encoder:
         known = {name: value for name, value in done.items() if value is not None}
         return frame(json.dumps(known), "done")
 
-
-def _token(event: TextDelta) -> bytes:
-    return _TEXT_OPEN + json.dumps(event.text) + _TEXT_CLOSE
-
-
-def _citations(event: Citations) -> bytes:
-    return frame(json.dumps({"citations": [citation(c) for c in event.items]}), "citations")
+    def _failure(self, event: Failure) -> bytes:
+        _, code = _WORDS[event.code]
+        return frame(json.dumps({"code": code, "message": event.message}), "error")
 
 
-def _failure(event: Failure) -> bytes:
-    _, code = _WORDS[event.code]
-    return frame(json.dumps({"code": code, "message": event.message}), "error")
+_TABLE: dict[type, Callable[..., bytes]] = {
+    TextDelta: BookbagV1Encoder._token,
+    Citations: BookbagV1Encoder._citations,
+    Metadata: BookbagV1Encoder._remember,
+    Finish: BookbagV1Encoder._done,
+    Failure: BookbagV1Encoder._failure,
+}
 
 
 def _decode(body: Json, _agent: str | None, _headers: Mapping[str, str]) -> ChatRequest:

@@ -80,18 +80,20 @@ class BookbagV2Encoder:
         self.dropped = Drops()
         self._turn = turn
         self._metadata = Metadata()
-        self._table: dict[type, Callable[..., bytes]] = {
-            TextDelta: _text,
-            ToolCall: _tool_call,
-            Citations: _citations,
-            Metadata: self._remember,
-            Finish: self._finish,
-            Failure: _failure,
-        }
 
     def encode(self, event: Event) -> bytes:
-        write = self._table.get(type(event))
-        return write(event) if write else self.dropped.count(event)
+        write = _TABLE.get(type(event))
+        return write(self, event) if write else self.dropped.count(event)
+
+    def _text(self, event: TextDelta) -> bytes:
+        return _TEXT_OPEN + json.dumps(event.text) + _TEXT_CLOSE
+
+    def _tool_call(self, event: ToolCall) -> bytes:
+        return frame(json.dumps(tool_part(event)))
+
+    def _citations(self, event: Citations) -> bytes:
+        items = [citation(item) for item in event.items]
+        return frame(json.dumps({"type": "citations", "citations": items}))
 
     def _remember(self, event: Metadata) -> bytes:
         self._metadata = merged(self._metadata, event)
@@ -105,22 +107,19 @@ class BookbagV2Encoder:
         }
         return frame(json.dumps(finish)) + DONE
 
-
-def _text(event: TextDelta) -> bytes:
-    return _TEXT_OPEN + json.dumps(event.text) + _TEXT_CLOSE
-
-
-def _tool_call(event: ToolCall) -> bytes:
-    return frame(json.dumps(tool_part(event)))
+    def _failure(self, event: Failure) -> bytes:
+        return frame(json.dumps({"type": "error", "errorText": event.message})) + DONE
 
 
-def _citations(event: Citations) -> bytes:
-    items = [citation(item) for item in event.items]
-    return frame(json.dumps({"type": "citations", "citations": items}))
-
-
-def _failure(event: Failure) -> bytes:
-    return frame(json.dumps({"type": "error", "errorText": event.message})) + DONE
+# Of the class, as in all dialects: an encoder that held its own methods would be a cycle.
+_TABLE: dict[type, Callable[..., bytes]] = {
+    TextDelta: BookbagV2Encoder._text,
+    ToolCall: BookbagV2Encoder._tool_call,
+    Citations: BookbagV2Encoder._citations,
+    Metadata: BookbagV2Encoder._remember,
+    Finish: BookbagV2Encoder._finish,
+    Failure: BookbagV2Encoder._failure,
+}
 
 
 def _decode(body: Json, agent: str | None, _headers: Mapping[str, str]) -> ChatRequest:

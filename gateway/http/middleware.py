@@ -129,6 +129,7 @@ class Outermost:
             exchange.exemplar = {"trace_id": trace.id}
 
     def _record(self, exchange: Exchange) -> None:
+        exchange.ends = None  # it keeps the response, and so the request, which keeps this record
         exchange.duration = time.monotonic() - exchange.started
         exchange.trace.end(exchange)
         self._metrics.observe(exchange)
@@ -149,6 +150,8 @@ class Outermost:
                 response = await handler(request)
         except Exception as exc:
             error = self._as_error(exc, request, exchange)
+            # Its frames hold the request, and the request (of a path that is not there) the error.
+            exc.__traceback__ = None
             exchange.outcome = error.code
             response = _error_response(dialect, error)
             if request.writer.output_size > 0 and request.transport is not None:

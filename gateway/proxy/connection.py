@@ -159,11 +159,8 @@ class RemoteAnswer:
             if clean and self.head.done() and self._ends_with_connection():
                 self._complete = True
             else:
-                self._note(
-                    GatewayError(
-                        ErrorCode.UPSTREAM_TRUNCATED, "the upstream closed the connection early"
-                    )
-                )
+                early = "the upstream closed the connection early"
+                self._note(GatewayError(ErrorCode.UPSTREAM_TRUNCATED, early))
         self._reusable = False
         self._flush()
 
@@ -297,4 +294,5 @@ class RemoteAnswer:
             self._grace = None
         connection, self._connection = self._connection, None
         if connection is not None:
+            del self._parser  # which holds our methods
             connection.free(reusable=self._reusable)

@@ -104,6 +104,8 @@ class ClientStream:
         """Stop the heartbeat."""
         if self.response.is_connected():
             self.response.stop_streaming()
+            # It would keep the heartbeat's task, and that its frame, with what cancelled it.
+            self.response._ping_task = None
 
     def abort(self) -> None:
         """Stop at once: nothing more reaches the client."""

@@ -186,5 +186,6 @@ class Pipeline:
             self.open_turns.discard(relay)
             opened.end()
             await turn.end()
+            exchange.answering = None  # the relay leads to the request, and that to its record
             if isinstance(relay.terminal, Failure):
                 self._metrics.upstream_failed(exchange.upstream, relay.terminal.code)

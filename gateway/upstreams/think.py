@@ -18,16 +18,24 @@ class ThinkSplitter:
     """Text deltas to text and reasoning, wherever the tags are cut."""
 
     def __init__(self) -> None:
-        self.split: Callable[[str], list[Event]] = self._at_start
-        """The events of one more delta."""
+        # Of the class: one that held its own method would be a cycle.
+        self._look: Callable[[ThinkSplitter, str], list[Event]] | None = ThinkSplitter._at_start
+        """None where no tag can come any more."""
         self._held = ""
+
+    def split(self, text: str) -> list[Event]:
+        """The events of one more delta."""
+        if self._look is not None:
+            return self._look(self, text)
+        return [TextDelta(text)] if text else []
 
     def end(self) -> list[Event]:
         """What was held back, in case it became a tag."""
         held, self._held = self._held, ""
         if not held:
             return []
-        return [ReasoningDelta(held) if self.split == self._inside else TextDelta(held)]
+        thinks = self._look is ThinkSplitter._inside
+        return [ReasoningDelta(held) if thinks else TextDelta(held)]
 
     def _at_start(self, text: str) -> list[Event]:
         held = self._held + text
@@ -37,16 +45,16 @@ class ThinkSplitter:
             return []
         self._held = ""
         if not start.startswith(_OPEN):
-            self.split = self._outside
-            return self._outside(held)
-        self.split = self._inside
+            self._look = None
+            return self.split(held)
+        self._look = ThinkSplitter._inside
         return self._inside(start.removeprefix(_OPEN))
 
     def _inside(self, text: str) -> list[Event]:
         held = self._held + text
         reasoning, tag, rest = held.partition(_CLOSE)
         if tag:
-            self._held, self.split = "", self._after_close
+            self._held, self._look = "", ThinkSplitter._after_close
             return [*_reasoning(reasoning), *self._after_close(rest)]
         kept = _possible_tag(held)
         self._held = held[len(held) - kept :]
@@ -57,11 +65,8 @@ class ThinkSplitter:
         text = text.lstrip()
         if not text:
             return []
-        self.split = self._outside
-        return self._outside(text)
-
-    def _outside(self, text: str) -> list[Event]:
-        return [TextDelta(text)] if text else []
+        self._look = None
+        return self.split(text)
 
 
 def _reasoning(text: str) -> list[Event]:
