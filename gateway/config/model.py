@@ -106,7 +106,9 @@ class StoreConfig(Strict):
         ' for several gateways, or "memory://": in this process, gone with it.',
     )
     password: Secret | None = Field(None, description="postgresql: of the user in the URL.")
-    max_connections: PositiveInt = Field(10, description="postgresql: open at once, by each worker.")
+    max_connections: PositiveInt = Field(
+        10, description="postgresql: open at once, by each worker."
+    )
     max_size: Size = Field(
         256 << 20, description="memory: how much is kept; the least recently used go first."
     )

@@ -152,7 +152,9 @@ class Supervisor:
                 logger=self._logger,
             )
             self._slots.append(slot)
-            self._running.add(asyncio.ensure_future(slot.run()))
+            running = asyncio.ensure_future(slot.run())
+            running.add_done_callback(self._noted)
+            self._running.add(running)
 
     async def _start_worker(
         self, part: Part, sockets: Sequence[socket], leaving: Callable[[], None]
@@ -174,12 +176,17 @@ class Supervisor:
         self._shared.zone.release(number - 1)
         self.metrics.forget(str(number))
 
+    def _noted(self, running: asyncio.Future[None]) -> None:
+        """A bug here would leave a place empty."""
+        if exc := running.exception():
+            self._logger.error("internal_error", exc_info=exc)
+
     async def _end(self) -> None:
         """Have the workers leave; those that take too long are killed."""
         self._address.close()
         for slot in self._slots:
             slot.leave()
-        gone = asyncio.gather(*self._running)
+        gone = asyncio.gather(*self._running, return_exceptions=True)
         hurried = asyncio.ensure_future(self._hurried.wait())
         patience = self._settings.drain + _MARGIN
         await asyncio.wait((gone, hurried), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
