@@ -7,6 +7,7 @@ from aiohttp import web
 from gateway.core.codec import Dialect
 from gateway.dialects.openai import OPENAI
 from gateway.http.connection import OUTERMOST
+from gateway.http.front import FRONT, Front
 from gateway.http.middleware import EXCHANGE, Handler, Outermost
 from gateway.http.paths import RECORDS, Paths
 from gateway.observe.exchange import Exchange, Operation
@@ -34,8 +35,9 @@ def build_public(
     # aiohttp's limit of a body is the application's, and ours may change with a reload.
     app = web.Application(middlewares=[middleware], client_max_size=0)
     app[OUTERMOST] = outermost
+    app[FRONT] = front = Front(outermost)
     for path, dialect in paths.chats.items():
-        app.router.add_post(path, _chat(pipeline, dialect))
+        app.router.add_post(path, _learnt(front, paths, _chat(pipeline, dialect)))
     for root, dialect in paths.roots.items():
         for method, path, operation in RECORDS:
             retried = operation is Operation.RETRY
@@ -56,6 +58,14 @@ def _chat(pipeline: Pipeline, dialect: Dialect) -> Handler:
         return await pipeline.chat(request, dialect, agent, exchange)
 
     return chat
+
+
+def _learnt(front: Front, paths: Paths, chat: Handler) -> Handler:
+    async def learnt(request: web.Request) -> web.StreamResponse:
+        front.learn(request, paths.dialect_of(request.path), chat)
+        return await chat(request)
+
+    return learnt
 
 
 def _retry(pipeline: Pipeline, dialect: Dialect) -> Handler:

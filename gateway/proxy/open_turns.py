@@ -11,12 +11,11 @@ class OpenTurns:
     the relays of those that have begun to answer."""
 
     def __init__(self) -> None:
-        self._unbegun: set[asyncio.Task[object]] = set()
-        self._ended: set[asyncio.Task[object]] = set()
-        self._count = 0
-        self._relays: set[Relay] = set()
-        self._none = asyncio.Event()
-        self._none.set()
+        self._turns: dict[asyncio.Task[object], Relay | None] = {}
+        """By the task that serves it; None: it has not begun to answer."""
+        self._broken_off: set[asyncio.Task[object]] = set()
+        self._waiting: list[asyncio.Future[None]] = []
+        """Those who wait until there is none."""
         self._over = False
 
     def __enter__(self) -> None:
@@ -24,19 +23,16 @@ class OpenTurns:
         `GatewayError(UNAVAILABLE)`, and so does one that comes after it."""
         if self._over:  # its head was still arriving
             raise restarting()
-        self._count += 1
-        self._unbegun.add(_task())
-        self._none.clear()
+        self._turns[_task()] = None
 
     def __exit__(self, _type: object, raised: BaseException | None, _traceback: object) -> None:
-        self._count -= 1
-        if not self._count:
-            self._none.set()
         task = _task()
-        self._unbegun.discard(task)
-        if task not in self._ended:
+        del self._turns[task]
+        if not self._turns and self._waiting:
+            self._tell()
+        if task not in self._broken_off:
             return
-        self._ended.discard(task)
+        self._broken_off.discard(task)
         # Its client may have left in the same moment: then it is cancelled all the same.
         if not task.uncancel() and isinstance(raised, asyncio.CancelledError):
             raise restarting() from None
@@ -44,29 +40,34 @@ class OpenTurns:
     @property
     def count(self) -> int:
         """How many are open."""
-        return self._count
+        return len(self._turns)
 
     def add(self, relay: Relay) -> None:
         """The turn of this task begins to answer."""
-        self._unbegun.discard(_task())
-        self._relays.add(relay)
-
-    def discard(self, relay: Relay) -> None:
-        self._relays.discard(relay)
+        self._turns[_task()] = relay
 
     async def none(self) -> None:
         """Until none is open."""
-        await self._none.wait()
+        while self._turns:
+            waiting = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiting)
+            await waiting
 
     def end(self) -> None:
         """Have all of them fail, as their dialects say it, and who comes from now on."""
         self._over = True
-        for relay in list(self._relays):
-            relay.eof(restarting())
-        self._ended |= self._unbegun
-        for task in self._unbegun:
-            task.cancel()
-        self._unbegun = set()
+        for task, relay in list(self._turns.items()):
+            if relay is not None:
+                relay.eof(restarting())
+            else:
+                self._broken_off.add(task)
+                task.cancel()
+
+    def _tell(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            if not each.done():
+                each.set_result(None)
 
 
 def restarting() -> GatewayError:

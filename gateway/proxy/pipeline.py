@@ -169,7 +169,7 @@ class Pipeline:
             route=route,
             prompt=prompts(dialogue, route, ask),
             call_ids=dialogue.call_ids,
-            affinity=dialogue.affinity,
+            affinity=lambda: dialogue.affinity,
             exchange=exchange,
         )
         if detached is not None:
@@ -183,8 +183,9 @@ class Pipeline:
         try:
             return await turn.answer(self._metrics, self._logger, feed)
         finally:
-            self.open_turns.discard(relay)
             opened.end()
-            await turn.end()
             if isinstance(relay.terminal, Failure):
                 self._metrics.upstream_failed(exchange.upstream, relay.terminal.code)
+            if not turn.committed:
+                await turn.break_off()
+            turn.record()

@@ -19,7 +19,7 @@ from gateway.observe.logs import Logger
 from gateway.observe.metrics import Metrics
 from gateway.proxy.admission import Admission, Caller, check_agent, check_speaks_for, scope_of
 from gateway.proxy.call import Call, parsed, read
-from gateway.proxy.downstream import whole
+from gateway.proxy.document import whole
 from gateway.proxy.export import Export
 from gateway.proxy.handing import hand_on
 from gateway.proxy.open_turns import OpenTurns

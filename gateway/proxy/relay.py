@@ -9,7 +9,6 @@ coroutine sleeps until the first content, until the client is slow, and until th
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.core.codec import Decoder
@@ -19,14 +18,18 @@ from gateway.core.turn import Reply
 from gateway.proxy.answer import Answer
 
 
-@dataclass(frozen=True, slots=True)
-class Clocks:
+class Clocks(Protocol):
     """How long an upstream may take, in seconds. `first_event` and `total` run from the start of
     the attempt, `idle` from the last read."""
 
-    first_event: float
-    idle: float
-    total: float
+    @property
+    def first_event(self) -> float: ...
+
+    @property
+    def idle(self) -> float: ...
+
+    @property
+    def total(self) -> float: ...
 
 
 MESSAGES: dict[ErrorCode, str] = {

@@ -92,7 +92,7 @@ class Trial:
             "slots": self.gateway.limiter.busy,
             "connections of the gateway": sum(client.open_connections for client in clients),
             "connections of the upstream": self.upstream.open,
-            "turns": self.gateway._pipeline.open_turns._count,
+            "turns": self.gateway._pipeline.open_turns.count,
             "tasks": len(asyncio.all_tasks() - self.tasks - {asyncio.current_task()}),
         }
         if not any(held.values()):
