@@ -124,7 +124,11 @@ class Usage:
     credits: float | None = None
 
     def __bool__(self) -> bool:
-        return (self.input_tokens, self.output_tokens, self.credits) != (None, None, None)
+        return (
+            self.input_tokens is not None
+            or self.output_tokens is not None
+            or self.credits is not None
+        )
 
     def updated(self, later: "Usage") -> "Usage":
         """These figures, overridden by those that `later` knows."""

@@ -4,6 +4,7 @@ The pages name the events and not their fields; the fields are this project's, i
 """
 
 from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 from gateway.core.codec import Dialect, ErrorAnswer
 from gateway.core.errors import ErrorCode, GatewayError
@@ -77,17 +78,15 @@ class BookbagV1Encoder:
         self.dropped = Drops()
         self._turn = turn
         self._metadata = Metadata()
-        self._table: dict[type, Callable[..., bytes]] = {
-            TextDelta: _token,
-            Citations: _citations,
-            Metadata: self._remember,
-            Finish: self._done,
-            Failure: _failure,
-        }
 
     def encode(self, event: Event) -> bytes:
+        if type(event) is TextDelta:  # as nearly every one
+            return _TEXT_OPEN + json.dumps(event.text) + _TEXT_CLOSE
         write = self._table.get(type(event))
-        return write(event) if write else self.dropped.count(event)
+        return write(self, event) if write else self.dropped.count(event)
+
+    def _citations(self, event: Citations) -> bytes:
+        return frame(json.dumps({"citations": [citation(c) for c in event.items]}), "citations")
 
     def _remember(self, event: Metadata) -> bytes:
         self._metadata = merged(self._metadata, event)
@@ -105,18 +104,16 @@ class BookbagV1Encoder:
         known = {name: value for name, value in done.items() if value is not None}
         return frame(json.dumps(known), "done")
 
+    def _failure(self, event: Failure) -> bytes:
+        _, code = _WORDS[event.code]
+        return frame(json.dumps({"code": code, "message": event.message}), "error")
 
-def _token(event: TextDelta) -> bytes:
-    return _TEXT_OPEN + json.dumps(event.text) + _TEXT_CLOSE
-
-
-def _citations(event: Citations) -> bytes:
-    return frame(json.dumps({"citations": [citation(c) for c in event.items]}), "citations")
-
-
-def _failure(event: Failure) -> bytes:
-    _, code = _WORDS[event.code]
-    return frame(json.dumps({"code": code, "message": event.message}), "error")
+    _table: ClassVar[dict[type, Callable[..., bytes]]] = {
+        Citations: _citations,
+        Metadata: _remember,
+        Finish: _done,
+        Failure: _failure,
+    }
 
 
 def _decode(body: Json, _agent: str | None, _headers: Mapping[str, str]) -> ChatRequest:

@@ -5,6 +5,7 @@ this project's, in the shape of Bookbag's message parts.
 """
 
 from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 from gateway.core.codec import Dialect, ErrorAnswer, Resuming
 from gateway.core.errors import ErrorCode, GatewayError
@@ -80,18 +81,19 @@ class BookbagV2Encoder:
         self.dropped = Drops()
         self._turn = turn
         self._metadata = Metadata()
-        self._table: dict[type, Callable[..., bytes]] = {
-            TextDelta: _text,
-            ToolCall: _tool_call,
-            Citations: _citations,
-            Metadata: self._remember,
-            Finish: self._finish,
-            Failure: _failure,
-        }
 
     def encode(self, event: Event) -> bytes:
+        if type(event) is TextDelta:  # as nearly every one
+            return _TEXT_OPEN + json.dumps(event.text) + _TEXT_CLOSE
         write = self._table.get(type(event))
-        return write(event) if write else self.dropped.count(event)
+        return write(self, event) if write else self.dropped.count(event)
+
+    def _tool_call(self, event: ToolCall) -> bytes:
+        return frame(json.dumps(tool_part(event)))
+
+    def _citations(self, event: Citations) -> bytes:
+        items = [citation(item) for item in event.items]
+        return frame(json.dumps({"type": "citations", "citations": items}))
 
     def _remember(self, event: Metadata) -> bytes:
         self._metadata = merged(self._metadata, event)
@@ -105,22 +107,16 @@ class BookbagV2Encoder:
         }
         return frame(json.dumps(finish)) + DONE
 
+    def _failure(self, event: Failure) -> bytes:
+        return frame(json.dumps({"type": "error", "errorText": event.message})) + DONE
 
-def _text(event: TextDelta) -> bytes:
-    return _TEXT_OPEN + json.dumps(event.text) + _TEXT_CLOSE
-
-
-def _tool_call(event: ToolCall) -> bytes:
-    return frame(json.dumps(tool_part(event)))
-
-
-def _citations(event: Citations) -> bytes:
-    items = [citation(item) for item in event.items]
-    return frame(json.dumps({"type": "citations", "citations": items}))
-
-
-def _failure(event: Failure) -> bytes:
-    return frame(json.dumps({"type": "error", "errorText": event.message})) + DONE
+    _table: ClassVar[dict[type, Callable[..., bytes]]] = {
+        ToolCall: _tool_call,
+        Citations: _citations,
+        Metadata: _remember,
+        Finish: _finish,
+        Failure: _failure,
+    }
 
 
 def _decode(body: Json, agent: str | None, _headers: Mapping[str, str]) -> ChatRequest:

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from aiohttp import hdrs, web
 
 from gateway.core.codec import Dialect
-from gateway.http.middleware import Handler, Outermost
+from gateway.http.middleware import Answer, Outermost
 
 # Anybody may ask for an agent that is not there, under a name as long as a head may be.
 _MAX_PATHS = 4096
@@ -23,8 +23,9 @@ class _Chat(NamedTuple):
     """What the router found at a path."""
 
     match: web.UrlMappingMatchInfo
+    path: str
     dialect: Dialect
-    handler: Handler
+    answer: Answer
 
 
 class Front:
@@ -40,13 +41,15 @@ class Front:
         self._otherwise = otherwise
         return self._serve
 
-    def learn(self, request: web.Request, dialect: Dialect, handler: Handler) -> None:
-        """The router has led this chat to its handler, which is beneath the middlewares."""
-        if len(request.raw_path) > _MAX_LENGTH:
+    def learn(self, request: web.Request, dialect: Dialect, answer: Answer) -> None:
+        """The router has led this chat to what answers it, beneath the middlewares."""
+        match = request.match_info
+        resource = match.route.resource
+        if resource is None or len(request.raw_path) > _MAX_LENGTH:
             return
         if len(self._chats) >= _MAX_PATHS:
             self._chats.clear()
-        self._chats[request.raw_path] = _Chat(request.match_info, dialect, handler)
+        self._chats[request.raw_path] = _Chat(match, resource.canonical, dialect, answer)
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         assert isinstance(request, web.Request)
@@ -54,7 +57,7 @@ class Front:
         if chat is None or request.method != hdrs.METH_POST or hdrs.EXPECT in request.headers:
             return await self._otherwise(request)
         request._match_info = chat.match
-        return await self._outermost.serve(request, chat.handler, chat.dialect)
+        return await self._outermost.serve(request, chat.answer, chat.dialect, chat.path)
 
 
 FRONT: Final = web.AppKey("front", Front)

@@ -12,7 +12,7 @@ from aiohttp import hdrs, web
 
 from gateway.core.codec import Dialect
 from gateway.core.errors import ErrorCode, GatewayError
-from gateway.http.cors import cors_headers, is_preflight, preflight
+from gateway.http.cors import VARY, cors_headers, is_preflight, preflight
 from gateway.http.paths import Paths
 from gateway.limits.headers import retry_after
 from gateway.observe.exchange import CLIENT_GONE, MALFORMED, Exchange
@@ -24,6 +24,7 @@ from gateway.observe.tracing import Tracer
 EXCHANGE: Final = web.RequestKey("exchange", Exchange)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Answer = Callable[[web.Request, Exchange], Awaitable[web.StreamResponse]]
 
 # A caller's own id is kept, so that one id runs through all logs; never one that could forge a
 # line of them.
@@ -66,6 +67,7 @@ class Outermost:
         self._paths = paths
         self._metrics = metrics
         self._logger = logger
+        self._line = logger.bind().request
         self._tracer = tracer
         self._ledger = ledger
         self._origins = origins
@@ -74,21 +76,29 @@ class Outermost:
         self._draw = random.Random(secrets.randbits(128)).getrandbits  # noqa: S311
 
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        return await self.serve(request, handler, self._paths.dialect_of(request.path))
+        def answer(request: web.Request, exchange: Exchange) -> Awaitable[web.StreamResponse]:
+            request[EXCHANGE] = exchange
+            return _handled(request, handler)
+
+        resource = request.match_info.route.resource
+        path = resource.canonical if resource is not None else ""
+        return await self.serve(request, answer, self._paths.dialect_of(request.path), path)
 
     async def serve(
-        self, request: web.Request, handler: Handler, dialect: Dialect
+        self, request: web.Request, answer: Answer, dialect: Dialect, path: str
     ) -> web.StreamResponse:
-        """The handler's answer to a request, or an error's in the words of the dialect."""
+        """The answer to a request, or an error's in the words of the dialect. `path` is that of the
+        route, empty where there is none."""
         exchange = Exchange(self._request_id(request), dialect.name, time.monotonic())
         exchange.client = self._client(request)
         exchange.headers = self._headers(exchange, request.headers.get(hdrs.ORIGIN))
-        request[EXCHANGE] = exchange
-        self._trace(request, exchange)
+        # Health checks and what nothing is found for would be noise.
+        if path and path != self._paths.health:
+            self._trace(request, exchange, path)
         self._ledger.begin(exchange)
         try:
             try:
-                response = await _handled(request, handler)
+                response = await answer(request, exchange)
             except Exception as exc:
                 response = self._refused(request, dialect, exchange, exc)
             if not response.prepared:
@@ -137,16 +147,11 @@ class Outermost:
         return f"{self._draw(128):032x}"
 
     def _headers(self, exchange: Exchange, origin: str | None) -> dict[str, str]:
-        ours = {"Server": "oc-gateway", "X-Request-Id": exchange.request_id}
-        return ours | cors_headers(origin, self._origins())
+        ours = {"Server": "oc-gateway", "X-Request-Id": exchange.request_id, **VARY}
+        return ours if origin is None else ours | cors_headers(origin, self._origins())
 
-    def _trace(self, request: web.Request, exchange: Exchange) -> None:
-        """Health checks and what nothing is found for would be noise."""
-        resource = request.match_info.route.resource
-        if resource is None or resource.canonical == self._paths.health:
-            return
-        trace = self._tracer.begin(request.method, resource.canonical, request.headers)
-        exchange.trace = trace
+    def _trace(self, request: web.Request, exchange: Exchange, path: str) -> None:
+        exchange.trace = trace = self._tracer.begin(request.method, path, request.headers)
         if trace.recorded:
             exchange.exemplar = {"trace_id": trace.id}
 
@@ -155,7 +160,7 @@ class Outermost:
         exchange.trace.end(exchange)
         self._metrics.observe(exchange)
         self._ledger.end(exchange)
-        self._logger.request(exchange)
+        self._line(exchange)
 
     def _refused(
         self, request: web.Request, dialect: Dialect, exchange: Exchange, exc: Exception

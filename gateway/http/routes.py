@@ -1,6 +1,7 @@
 """The public paths and what answers at each."""
 
 import time
+from collections.abc import Awaitable
 
 from aiohttp import web
 
@@ -37,7 +38,7 @@ def build_public(
     app[OUTERMOST] = outermost
     app[FRONT] = front = Front(outermost)
     for path, dialect in paths.chats.items():
-        app.router.add_post(path, _learnt(front, paths, _chat(pipeline, dialect)))
+        app.router.add_post(path, _chat(pipeline, dialect, front, paths))
     for root, dialect in paths.roots.items():
         for method, path, operation in RECORDS:
             retried = operation is Operation.RETRY
@@ -51,21 +52,16 @@ def build_public(
     return app
 
 
-def _chat(pipeline: Pipeline, dialect: Dialect) -> Handler:
-    async def chat(request: web.Request) -> web.StreamResponse:
-        agent = request.match_info.get("agent")
-        exchange = _exchange(request, Operation.CHAT)
-        return await pipeline.chat(request, dialect, agent, exchange)
+def _chat(pipeline: Pipeline, dialect: Dialect, front: Front, paths: Paths) -> Handler:
+    def chat(request: web.Request, exchange: Exchange) -> Awaitable[web.StreamResponse]:
+        exchange.operation = Operation.CHAT
+        return pipeline.chat(request, dialect, request.match_info.get("agent"), exchange)
 
-    return chat
-
-
-def _learnt(front: Front, paths: Paths, chat: Handler) -> Handler:
-    async def learnt(request: web.Request) -> web.StreamResponse:
+    async def handler(request: web.Request) -> web.StreamResponse:
         front.learn(request, paths.dialect_of(request.path), chat)
-        return await chat(request)
+        return await chat(request, request[EXCHANGE])
 
-    return learnt
+    return handler
 
 
 def _retry(pipeline: Pipeline, dialect: Dialect) -> Handler:

@@ -5,6 +5,7 @@ outcomes from enumerations. A raw path, model, key, user or address is never a l
 off the gateway's state is in `admin/gauges.py`, the names of OpenTelemetry in `gen_ai.py`.
 """
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 
@@ -132,3 +133,22 @@ RARE_GAUGES = {
 }
 
 ACTIVE_STREAMS = Counted("Streams open to clients now.", ("dialect", "agent"))
+
+# How one gauge is made of those of several workers, where they do not add up.
+ACROSS_WORKERS: dict[str, Callable[[Sequence[float]], float]] = {
+    "oc_gateway_config_last_reload_successful": min,
+    "oc_gateway_config_last_reload_success_timestamp_seconds": min,
+    "oc_gateway_draining": max,
+    "oc_gateway_tls_certificate_expiry_timestamp_seconds": min,
+    "oc_gateway_upstream_healthy": min,
+    # Each sees the whole zone that they share.
+    "oc_gateway_limiter_subjects": max,
+    "process_start_time_seconds": min,
+    # A process runs out of them by itself: these are of the one that is closest to it.
+    "process_open_fds": max,
+    "process_max_fds": min,
+}
+
+# Of gauges with a series for each state, one of which is 1, the label and its values: of what the
+# workers are in, the first that is here counts.
+WORST_STATE = {"oc_gateway_breaker_state": ("state", ("open", "half_open", "closed"))}

@@ -5,14 +5,14 @@ observed once for each turn that an upstream began to answer, so its chunks are 
 their mean; attempts that failed before count in `oc_gateway_upstream_errors_total`.
 """
 
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import cache, cached_property, partial
 
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import CollectorRegistry
 
-from gateway.core.events import Usage
 from gateway.observe.exchange import Answered, Exchange
 from gateway.observe.families import Measured
+from gateway.observe.tallies import Histogram, Histograms
 
 OPERATION = "chat"
 
@@ -39,31 +39,49 @@ HISTOGRAMS = {
 _USAGE, _DURATION, _FIRST, _EACH = HISTOGRAMS
 
 
+class TargetSeries:
+    """Of one target's answers."""
+
+    def __init__(self, families: Mapping[str, Histograms], provider: str, model: str) -> None:
+        self._families = families
+        self._target = OPERATION, provider, model
+        self.duration = families[_DURATION].at(*self._target)
+        self.first = families[_FIRST].at(*self._target)
+
+    @cached_property
+    def each(self) -> Histogram:
+        return self._families[_EACH].at(*self._target)
+
+    @cached_property
+    def input_tokens(self) -> Histogram:
+        return self._families[_USAGE].at(*self._target, "input")
+
+    @cached_property
+    def output_tokens(self) -> Histogram:
+        return self._families[_USAGE].at(*self._target, "output")
+
+
 class GenAi:
     """These families of one registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        families = {
-            name: Histogram(name, says, labels, buckets=buckets, registry=registry)
+        self.families = {
+            name: Histograms(name, says, labels, registry, buckets)
             for name, (says, labels, buckets) in HISTOGRAMS.items()
         }
-        self._measure: Callable[..., Histogram] = cache(
-            lambda name, *at: families[name].labels(OPERATION, *at)
+        self._target: Callable[[str, str], TargetSeries] = cache(
+            partial(TargetSeries, self.families)
         )
 
-    def observe(self, exchange: Exchange, answered: Answered) -> None:
-        """One turn that an upstream began to answer."""
-        target = answered.provider, answered.model
-        whole = answered.first_event + answered.streaming
-        self._measure(_DURATION, *target).observe(whole, exchange.exemplar)
-        self._measure(_FIRST, *target).observe(answered.first_event, exchange.exemplar)
-        if (interval := exchange.event_interval) is not None:
-            self._measure(_EACH, *target).observe(interval)
-        if exchange.usage is not None:
-            self._observe_usage(target, exchange.usage)
-
-    def _observe_usage(self, target: tuple[str, str], usage: Usage) -> None:
-        if usage.input_tokens is not None:
-            self._measure(_USAGE, *target, "input").observe(usage.input_tokens)
-        if usage.output_tokens is not None:
-            self._measure(_USAGE, *target, "output").observe(usage.output_tokens)
+    def observe(self, exchange: Exchange, answered: Answered, interval: float | None) -> None:
+        """One turn that an upstream began to answer, and the mean time between its events."""
+        target, first = self._target(answered.provider, answered.model), answered.first_event
+        target.duration.observe(first + answered.streaming, exchange.exemplar)
+        target.first.observe(first, exchange.exemplar)
+        if interval is not None:
+            target.each.observe(interval)
+        if (usage := exchange.usage) is not None:
+            if usage.input_tokens is not None:
+                target.input_tokens.observe(usage.input_tokens)
+            if usage.output_tokens is not None:
+                target.output_tokens.observe(usage.output_tokens)

@@ -6,7 +6,8 @@ import traceback
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import BinaryIO, Protocol, cast
+from operator import attrgetter, itemgetter
+from typing import Any, BinaryIO, Protocol, cast
 from zlib import crc32
 
 import orjson
@@ -22,6 +23,8 @@ from gateway.observe.log_stream import LogStream
 
 class Logger(FilteringBoundLogger, Protocol):
     """A logger that has a line for each request."""
+
+    def bind(self, **new_values: Any) -> "Logger": ...
 
     def request(self, exchange: Exchange) -> None: ...
 
@@ -81,35 +84,45 @@ def _with_requests(
 _LEVELS = {logging.INFO: "info", logging.WARNING: "warning"}
 
 
+# What is empty as long as it is unknown, by its name in the line.
+_TEXTS = {
+    "request_id": "request_id",
+    "trace_id": "trace.id",
+    "dialect": "dialect",
+    "operation": "operation",
+    "agent": "agent",
+    "upstream": "upstream",
+    "client": "client",
+    "key": "key_id",
+    "conversation": "conversation",
+    "outcome": "outcome",
+    "drained": "drained",
+}
+_texts = attrgetter(*_TEXTS.values())
+_said = itemgetter(1)
+
+
 def _known(exchange: Exchange) -> dict[str, object]:
     """What the line of a request says: what is unknown is left out."""
+    known: dict[str, object] = dict(filter(_said, zip(_TEXTS, _texts(exchange), strict=True)))
+    known["stream"] = exchange.stream
+    known["status"] = exchange.status
+    known["attempts"] = exchange.attempts
+    known["duration_ms"] = round(exchange.duration * 1000, 3)
+    if exchange.first_event is not None:
+        known["first_event_ms"] = round(exchange.first_event * 1000, 3)
+    known["events"] = exchange.events
+    known["received_bytes"] = exchange.received
+    known["sent_bytes"] = exchange.written
     usage = exchange.usage
-    fields = {
-        "request_id": exchange.request_id,
-        "trace_id": exchange.trace.id,
-        "dialect": exchange.dialect,
-        "operation": exchange.operation,
-        "agent": exchange.agent,
-        "upstream": exchange.upstream,
-        "client": exchange.client,
-        "key": exchange.key_id,
-        "conversation": exchange.conversation,
-        "stream": exchange.stream,
-        "status": exchange.status,
-        "outcome": exchange.outcome,
-        "drained": exchange.drained,
-        "attempts": exchange.attempts,
-        "duration_ms": _milliseconds(exchange.duration),
-        "first_event_ms": _milliseconds(exchange.first_event),
-        "events": exchange.events,
-        "received_bytes": exchange.received,
-        "sent_bytes": exchange.written,
-    }
     if usage is not None:
-        fields["input_tokens"] = usage.input_tokens
-        fields["output_tokens"] = usage.output_tokens
-        fields["credits"] = usage.credits
-    return {name: value for name, value in fields.items() if value is not None and value != ""}
+        if usage.input_tokens is not None:
+            known["input_tokens"] = usage.input_tokens
+        if usage.output_tokens is not None:
+            known["output_tokens"] = usage.output_tokens
+        if usage.credits is not None:
+            known["credits"] = usage.credits
+    return known
 
 
 def _locate_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -136,10 +149,6 @@ def _chain(exc: BaseException) -> list[BaseException]:
     while (link := chain[-1].__cause__ or chain[-1].__context__) and link not in chain:
         chain.append(link)
     return chain[::-1]
-
-
-def _milliseconds(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 3)
 
 
 def _text(*, colors: bool) -> list[Processor]:

@@ -8,7 +8,7 @@ from gateway.config.model import Server
 from gateway.core.codec import Dialect
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.events import Json
-from gateway.core.value import value
+from gateway.core.frozen import frozen
 from gateway.observe.exchange import Exchange
 from gateway.proxy.snapshot import Snapshot
 from gateway.wire import json
@@ -16,7 +16,7 @@ from gateway.wire import json
 _JSON = "application/json"
 
 
-@value()
+@frozen
 class Call:
     """A client's request, in what dialect it speaks, and what serves it."""
 

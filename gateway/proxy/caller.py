@@ -3,10 +3,10 @@
 from gateway.auth.keyring import Principal
 from gateway.config.model import Tier
 from gateway.core.conversation import Owner
-from gateway.core.value import value
+from gateway.core.frozen import frozen
 
 
-@value()
+@frozen
 class Caller:
     """Who asks, and which limits they share with whom."""
 

@@ -28,11 +28,12 @@ def head(
 ) -> bytes:
     """With status 200; `own` are lines that are ready. Raises `ValueError` for a field with more
     than one line."""
-    lines = [f"{name}: {value}\r\n" for name, value in fields.items()]
+    values = "".join(fields.values())
+    if "\n" in values or "\r" in values:
+        raise ValueError("a header has more than one line")
+    lines = "\r\n".join(map(": ".join, fields.items()))
     persistent = request.version >= HttpVersion11
     if keep_alive != persistent:
-        lines.append(f"Connection: {'keep-alive' if keep_alive else 'close'}\r\n")
-    text = "".join(lines)
-    if text.count("\n") != len(lines) or text.count("\r") != len(lines):
-        raise ValueError("a header has more than one line")
-    return f"HTTP/1.{persistent:d} 200 OK\r\n{own}Date: {rfc822_formatted_time()}\r\n{text}\r\n".encode()
+        own = f"{own}Connection: {'keep-alive' if keep_alive else 'close'}\r\n"
+    begun = f"HTTP/1.{persistent:d} 200 OK\r\n{own}Date: {rfc822_formatted_time()}\r\n"
+    return f"{begun}{lines}\r\n\r\n".encode()

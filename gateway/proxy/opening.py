@@ -1,15 +1,15 @@
 """One turn put to one target, up to the first content of its answer."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from gateway.config.routes import Route, RouteTarget
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.events import Failure, Finish
+from gateway.core.frozen import frozen
 from gateway.core.turn import Prompt
-from gateway.core.value import value
 from gateway.observe.exchange import Exchange
 from gateway.observe.metrics import Metrics
 from gateway.observe.trace import Attempt
@@ -40,7 +40,7 @@ class Opening:
     """Whether the client's stream has begun: then it is this target or none."""
 
 
-@value()
+@frozen
 class Opened:
     """An answer whose first content is here, and who gives it."""
 
@@ -87,7 +87,13 @@ async def _open(opening: Opening, target: RouteTarget, prompt: Prompt) -> tuple[
     started = asyncio.get_running_loop().time()
     relay = None
     try:
-        answer = await _ask(opening, target, prompt, attempt, started + timeouts.first_event)
+        answer: Answer
+        if target.kind.script is not None:
+            exchange.asks()
+            answer = EmbeddedAnswer(target.kind.script(target.target, prompt))
+        else:
+            deadline = started + timeouts.first_event
+            answer = await _asked(opening, target, prompt, attempt, deadline)
         decoder = distinct(target.kind.decoder(target.target), opening.call_ids)
         relay = Relay(answer, decoder, timeouts, started)
         await relay.opened()
@@ -100,23 +106,24 @@ async def _open(opening: Opening, target: RouteTarget, prompt: Prompt) -> tuple[
     return relay, attempt
 
 
-async def _ask(
+def _asked(
     opening: Opening, target: RouteTarget, prompt: Prompt, attempt: Attempt, deadline: float
-) -> Answer:
-    """An answer with a 2xx head."""
+) -> Coroutine[object, object, Answer]:
+    """To be awaited: an answer with a 2xx head."""
     kind = target.kind
-    if kind.script is not None:
-        opening.exchange.asks()
-        return EmbeddedAnswer(kind.script(target.target, prompt))
     assert kind.request is not None
-    request = traced(kind.request(target.target, prompt), attempt.headers)
-    refusal = _refusal(opening, target, prompt)
-    client, connect = (
+    request = kind.request(target.target, prompt)
+    if attempt.headers:
+        request = traced(request, attempt.headers)
+    opening.exchange.asks()
+    return ask(
         opening.snapshot.clients[target.target.upstream],
+        request,
+        _refusal(opening, target, prompt),
+        opening.exchange.request_id,
+        deadline,
         target.upstream.timeouts.connect,
     )
-    opening.exchange.asks()
-    return await ask(client, request, refusal, opening.exchange.request_id, deadline, connect)
 
 
 def _refusal(opening: Opening, target: RouteTarget, prompt: Prompt) -> Refusal:

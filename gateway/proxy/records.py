@@ -91,7 +91,7 @@ class RecordRequests:
         route = call.snapshot.routes.find(agent, caller.owner.workspace)
         exchange.agent = str(route.id)
         check_agent(caller, route)
-        with self._open_turns:
+        with self._open_turns.turn():
             if route.passthrough is not None:
                 tail = _behind_agent(request)
                 return await self._passing.forward(call, caller, route, request.method, tail, body)

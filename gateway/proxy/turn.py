@@ -24,7 +24,7 @@ from gateway.proxy.relay import Relay
 FAILED = "the gateway failed to serve this turn"
 
 
-class OpenTurn:
+class Answering:
     """One answer on its way."""
 
     def __init__(

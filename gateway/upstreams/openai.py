@@ -52,9 +52,9 @@ class OpenAIReader:
 
     def __init__(self) -> None:
         self._think = ThinkSplitter()
-        self._calls = ToolCalls()
-        self._usage = Usage()
-        self._sources = Sources()
+        self._calls: ToolCalls | None = None
+        self._sources: Sources | None = None
+        self._usage: Usage | None = None
         self._reason: FinishReason | None = None
         self._failed: ErrorCode | None = None
 
@@ -107,7 +107,7 @@ class OpenAIReader:
         # Perplexity's stand in every chunk again; the results have titles.
         events: list[Event] = []
         for key in ("search_results", "citations"):
-            events += self._sources.read(chunk.get(key))
+            events += self._cited.read(chunk.get(key))
         return events
 
     def _choice(self, choice: dict[str, Json], part: str) -> list[Event]:
@@ -115,8 +115,8 @@ class OpenAIReader:
         if not isinstance(delta, dict):
             delta = json.mapping(choice.get("message"))
         events: list[Event] = []
-        for key, read in self._parts.items():
-            if key in delta:
+        for key, read in self._parts:
+            if delta.get(key):
                 events += read(self, delta)
         reason = choice.get("finish_reason")
         if reason and isinstance(reason, str):
@@ -125,13 +125,13 @@ class OpenAIReader:
             self._reason = _FINISH_REASONS.get(reason, FinishReason.OTHER)
         return events
 
-    # The parts of a delta, each read by the function under its key in `_parts`, and in the order of
-    # that: a whole message may hold its text before the reasoning that led to it.
+    # The parts of a delta, each read by the function beside its key in `_parts` if it says anything,
+    # and in the order of that: a whole message may hold its text before the reasoning that led to it.
 
     def _content(self, delta: dict[str, Json]) -> list[Event]:
         content = delta["content"]
         if isinstance(content, str):
-            return self._think.split(content) if content else []
+            return self._think.split(content)
         return [
             event for part in json.array(content) for event in self._mistral(json.mapping(part))
         ]
@@ -163,43 +163,58 @@ class OpenAIReader:
         return [TextDelta(text)] if text else []
 
     def _tool_calls(self, delta: dict[str, Json]) -> list[Event]:
-        events = self._calls.feed(json.array(delta["tool_calls"]))
+        return self._called(json.array(delta["tool_calls"]))
+
+    def _function_call(self, delta: dict[str, Json]) -> list[Event]:
+        return self._called([{"index": 0, "function": delta["function_call"]}])
+
+    def _called(self, deltas: list[Json]) -> list[Event]:
+        if self._calls is None:
+            self._calls = ToolCalls()
+        events = self._calls.feed(deltas)
         if self._calls.oversized:
             self._failed = ErrorCode.UPSTREAM_OVERSIZED
         return events
 
-    def _function_call(self, delta: dict[str, Json]) -> list[Event]:
-        function = delta["function_call"]
-        return self._calls.feed([{"index": 0, "function": function}]) if function else []
-
     def _annotations(self, delta: dict[str, Json]) -> list[Event]:
         annotations = json.array(delta["annotations"])
-        return self._sources.new(_annotation(json.mapping(said)) for said in annotations)
+        return self._cited.new(_annotation(json.mapping(said)) for said in annotations)
 
-    _parts: ClassVar[dict[str, Callable[["OpenAIReader", dict[str, Json]], list[Event]]]] = {
-        "reasoning_content": _reasoning_content,
-        "reasoning": _reasoning,
-        "reasoning_details": _reasoning_details,
-        "content": _content,
-        "refusal": _refusal,
-        "tool_calls": _tool_calls,
-        "function_call": _function_call,
-        "annotations": _annotations,
-    }
+    @property
+    def _cited(self) -> Sources:
+        if self._sources is None:
+            self._sources = Sources()
+        return self._sources
+
+    _Read = Callable[["OpenAIReader", dict[str, Json]], list[Event]]
+    _parts: ClassVar[tuple[tuple[str, _Read], ...]] = (
+        ("reasoning_content", _reasoning_content),
+        ("reasoning", _reasoning),
+        ("reasoning_details", _reasoning_details),
+        ("content", _content),
+        ("refusal", _refusal),
+        ("tool_calls", _tool_calls),
+        ("function_call", _function_call),
+        ("annotations", _annotations),
+    )
 
     def _count(self, usage: Json) -> None:
         # Some count anew in every chunk (xAI), some only in the last: the latest figures hold.
         figures = json.mapping(usage)
-        keys = ("prompt_tokens", "completion_tokens")
-        self._usage = self._usage.updated(Usage(*(json.count(figures.get(key)) for key in keys)))
+        read, written = figures.get("prompt_tokens"), figures.get("completion_tokens")
+        known = Usage(json.count(read), json.count(written))
+        self._usage = known if self._usage is None else self._usage.updated(known)
 
     def _finish(self, reason: FinishReason) -> list[Event]:
-        events = [*self._think.end(), *self._calls.end()]
-        if self._calls and reason in (FinishReason.STOP, FinishReason.OTHER):
-            reason = FinishReason.TOOL_CALLS  # Gemini and Ollama say "stop" for a tool call
+        events = self._think.end()
+        if self._calls is not None and (calls := self._calls.end()):
+            events += calls
+            if reason in (FinishReason.STOP, FinishReason.OTHER):
+                reason = FinishReason.TOOL_CALLS  # Gemini and Ollama say "stop" for a tool call
         if self._usage:
             events.append(Metadata(usage=self._usage))
-        return [*events, Finish(reason)]
+        events.append(Finish(reason))
+        return events
 
 
 def _only_text(chunk: dict[str, Json]) -> str | None:

@@ -43,7 +43,7 @@ class InvalidJson(ValueError):
     """The bytes are not JSON, or deeper than `MAX_DEPTH`."""
 
 
-def loads(data: bytes) -> Json:
+def loads(data: bytes | bytearray) -> Json:
     """The value; what no UTF-8 can hold becomes U+FFFD. Raises `InvalidJson`."""
     try:
         value: Json = orjson.loads(data)
@@ -61,7 +61,7 @@ def loads_own(data: bytes | str) -> Json:
     return value
 
 
-def _loads_mended(data: bytes) -> Json:
+def _loads_mended(data: bytes | bytearray) -> Json:
     try:
         value: Json = orjson.loads(_mended(data))
     except orjson.JSONDecodeError as exc:
@@ -69,7 +69,7 @@ def _loads_mended(data: bytes) -> Json:
     return value
 
 
-def _mended(data: bytes) -> str:
+def _mended(data: bytes | bytearray) -> str:
     """As text: bytes that are not UTF-8, and half surrogate pairs, as U+FFFD; NaN as null."""
     text = data.decode("utf-8", "replace")
     text = _ESCAPE.sub(lambda found: "\\ufffd" if found["half"] else found[0], text)
