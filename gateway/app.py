@@ -32,7 +32,7 @@ from gateway.http.paths import Paths
 from gateway.http.routes import build_public
 from gateway.http.server import Listener
 from gateway.http.tls import Handshakes
-from gateway.limits.limiter import Limiter
+from gateway.limits.local import LocalLimiter
 from gateway.observe.ledger import Ledger
 from gateway.observe.logs import Logger
 from gateway.observe.loop_lag import LoopLag
@@ -78,7 +78,7 @@ class Gateway:
             logger=logger,
         )
         self.ledger = Ledger()
-        self.limiter = Limiter()
+        self.limiter = LocalLimiter()
         self.states = States()
         self._clients = self.snapshot.clients
         self._track()

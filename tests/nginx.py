@@ -63,14 +63,15 @@ def nginx(folder: Path, ports: Sequence[int]) -> Iterator[str]:
     path.write_text(_CONFIG.format(folder=folder, port=port, servers=servers, user=user))
     process = subprocess.Popen([binary, "-c", str(path), "-e", str(folder / "error.log")])
     try:
-        _await_port(port)
+        await_port(port)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
         process.wait(_TIMEOUT)
 
 
-def _await_port(port: int) -> None:
+def await_port(port: int) -> None:
+    """Until something listens there."""
     end = time.monotonic() + _TIMEOUT
     while time.monotonic() < end:
         with suppress(OSError), socket.create_connection(("127.0.0.1", port)):

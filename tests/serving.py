@@ -29,7 +29,7 @@ def cli(
         [*_CLI, *args],
         input=given,
         capture_output=True,
-        timeout=60,
+        timeout=120,
         cwd=cwd,
         env=environment(**environ),
         check=False,
@@ -66,7 +66,7 @@ class Served:
     def stop(self) -> tuple[int, str, str]:
         """SIGTERM; the exit code and what else it said on both streams."""
         self.process.terminate()
-        out, err = self.process.communicate(timeout=30)
+        out, err = self.process.communicate(timeout=60)
         return self.process.returncode, out, err
 
 

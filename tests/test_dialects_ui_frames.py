@@ -20,7 +20,7 @@ from gateway.core.events import (
     ToolCallStart,
     ToolOutput,
 )
-from gateway.dialects.ui_frames import DONE, UIFrames, bare, named
+from gateway.dialects.ui_frames import DONE, FRAMES, UIFrames, bare, named
 from gateway.wire import json
 from gateway.wire.sse import Parser
 
@@ -46,7 +46,7 @@ def test_parts_are_whole(opening: Callable[[str], bytes], events: list[Event], f
     """Every delta is in the part that is open, every part is ended, no id comes twice, and all the
     text is there."""
     frames = UIFrames(opening)
-    body = b"".join(frames.table[type(event)](event) for event in events)
+    body = b"".join(FRAMES[type(event)](frames, event) for event in events)
     body += frames.failure("failed") if fails else frames.close() + DONE
     open_part, ids, said = None, [], {"text": "", "reasoning": ""}
     *chunks, last = Parser().feed(body)
@@ -83,7 +83,7 @@ def _joined(events: list[Event], kind: type[TextDelta | ReasoningDelta]) -> str:
 
 def test_a_source_without_anything_that_is_known() -> None:
     """A document must have a title, and a media type."""
-    said = UIFrames().table[Citations](Citations([Citation(snippet="...")]))
+    said = FRAMES[Citations](UIFrames(), Citations([Citation(snippet="...")]))
 
     ((_, data),) = Parser().feed(said)
     document: Json = {

@@ -18,13 +18,16 @@ from gateway.observe.ledger import Ledger
 from gateway.observe.logs import build_logger
 from gateway.observe.metrics import Metrics
 from gateway.observe.tracing import Passing
+from tests.e2e.scripted import PATIENCE
 
-HEAD, KEEPALIVE = 0.1, 0.4
+HEAD, KEEPALIVE = 0.5, 2.0
+FOREVER = 60.0
+"""A clock that runs out in no test."""
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: canary\r\n\r\n"
 OK = b"HTTP/1.1 200 OK"
 
-Connect = Callable[[web.Application], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
+Connect = Callable[..., Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 
 
 def outermost(log: io.BytesIO) -> Outermost:
@@ -41,9 +44,9 @@ async def connect() -> AsyncIterator[Connect]:
     writers: list[asyncio.StreamWriter] = []
 
     async def connect(
-        app: web.Application,
+        app: web.Application, keepalive: float = KEEPALIVE
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        listener = Listener(app, "server", "127.0.0.1", 0, keepalive=KEEPALIVE, head_timeout=HEAD)
+        listener = Listener(app, "server", "127.0.0.1", 0, keepalive=keepalive, head_timeout=HEAD)
         await listener.start()
         listeners.append(listener)
         port = int(listener.url.rpartition(":")[2])
@@ -72,32 +75,32 @@ async def closed_after(reader: asyncio.StreamReader) -> float:
     """Seconds until the other side closes, and nothing comes before."""
     loop = asyncio.get_running_loop()
     began = loop.time()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         assert await reader.read() == b""
     return loop.time() - began
 
 
 async def answer(reader: asyncio.StreamReader) -> bytes:
     """A response without a body."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         return await reader.readuntil(b"\r\n\r\n")
 
 
 async def test_silence_from_the_start(connect: Connect) -> None:
     """A connection that never sends anything has the time of a head."""
-    reader, _ = await connect(serving(echo))
-    assert HEAD * 0.5 < await closed_after(reader) < KEEPALIVE
+    reader, _ = await connect(serving(echo), FOREVER)
+    assert await closed_after(reader) > HEAD * 0.5
 
 
 @pytest.mark.parametrize("served", [0, 1, 2])
 async def test_slow_head(connect: Connect, served: int) -> None:
     """A head that drips has the same time as one that stops, on a new connection or a kept one."""
-    reader, writer = await connect(serving(echo))
+    reader, writer = await connect(serving(echo), FOREVER)
     for _ in range(served):
         writer.write(REQUEST)
         assert (await answer(reader)).startswith(OK)
     dripping = asyncio.ensure_future(_drip(writer))
-    assert await closed_after(reader) < KEEPALIVE
+    await closed_after(reader)
     dripping.cancel()
 
 
@@ -115,14 +118,14 @@ async def test_idle(connect: Connect) -> None:
     await asyncio.sleep(HEAD * 2)
     writer.write(REQUEST)
     assert (await answer(reader)).startswith(OK)
-    assert KEEPALIVE * 0.9 < await closed_after(reader) < KEEPALIVE * 5
+    assert await closed_after(reader) > KEEPALIVE * 0.9
 
 
 async def test_head_in_pieces_within_its_time(connect: Connect) -> None:
     """Its clock is no longer there when the request is served."""
 
     async def slow(_request: web.Request) -> web.Response:
-        await asyncio.sleep(HEAD * 3)
+        await asyncio.sleep(HEAD * 1.5)
         return web.Response()
 
     reader, writer = await connect(serving(slow))
@@ -150,7 +153,7 @@ async def test_rest_of_a_refused_body_is_no_head(connect: Connect) -> None:
     async def refuse(_request: web.Request) -> web.Response:
         return web.Response(status=413)
 
-    reader, writer = await connect(serving(refuse))
+    reader, writer = await connect(serving(refuse), FOREVER)
     writer.write(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 6\r\n\r\n")
     assert b" 413 " in await answer(reader)
     writer.write(b"xxx")
@@ -210,7 +213,7 @@ async def test_bug_after_the_head(connect: Connect, caplog: pytest.LogCaptureFix
     app[OUTERMOST] = outermost(log)
     reader, writer = await connect(app)
     writer.write(REQUEST)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         assert (await reader.read()).count(b"HTTP/1.1 ") == 1
     assert b"internal_error" in log.getvalue()
     assert b"canary" not in log.getvalue()
@@ -237,7 +240,7 @@ async def test_error_after_the_head(connect: Connect) -> None:
     app.router.add_get("/", half)
     reader, writer = await connect(app)
     writer.write(REQUEST)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         with contextlib.suppress(ConnectionError):
             answer = await reader.read()
             assert answer.count(b"HTTP/1.1 ") == 1
@@ -252,7 +255,7 @@ async def test_application_without_words(
     """The admin's: what does not parse is refused without a word of it, and bugs are logged."""
     reader, writer = await connect(serving(echo))
     writer.write(b"GET / HTTP/1.1\r\nHost: canary\r\nAuthorization: \x01canary\r\n\r\n")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         refusal = await reader.read()
     assert b" 400 " in refusal.partition(b"\r\n")[0]
     assert b"canary" not in refusal
@@ -260,7 +263,7 @@ async def test_application_without_words(
 
     reader, writer = await connect(serving(broken))
     writer.write(REQUEST)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         failure = await reader.read()
     assert b" 500 " in failure.partition(b"\r\n")[0]
     assert b"canary" not in failure

@@ -17,7 +17,15 @@ from gateway.proxy.handing import hand_on
 from gateway.proxy.snapshot import Snapshot
 from gateway.reload.build import build_snapshot
 from tests.e2e.running import config, eventually
-from tests.e2e.scripted import Close, Hang, Reset, ScriptedUpstream, Step, document
+from tests.e2e.scripted import (
+    PATIENCE,
+    Close,
+    Hang,
+    Reset,
+    ScriptedUpstream,
+    Step,
+    document,
+)
 
 CALL = ToolCall("call_0", "order_status", {"order": 7})
 TAKEN = document({"data": {"success": True}})
@@ -63,12 +71,11 @@ def pending(
 
 @asynccontextmanager
 async def serving(
-    folder: Path, url: str, kind: str = "bookbag", target: str = "agent = 77"
+    folder: Path, url: str, kind: str = "bookbag", target: str = "agent = 77", clocks: str = ""
 ) -> AsyncIterator[tuple[Snapshot, Route]]:
     """An agent in front of the upstream of this URL."""
     path = folder / "gateway.toml"
-    timeouts = 'timeouts = { connect = "2s", first_event = "200ms" }'
-    path.write_text(config(url, kind=kind, target=target, upstream=timeouts))
+    path.write_text(config(url, kind=kind, target=target, clocks=clocks))
     snapshot = build_snapshot(load(path), folder, {})
     yield snapshot, snapshot.routes.find("1", "acme")
     for client in snapshot.clients.values():
@@ -171,12 +178,13 @@ async def test_refusals(case: str, tmp_path: Path) -> None:
     """What the upstream answers is told as it is for a chat, but that a call which waits no longer
     there does not wait here."""
     script, code = REFUSED[case]
+    clocks = 'first_event = "200ms"' if case == "silent" else ""
     async with (
         ScriptedUpstream([script]) as upstream,
-        serving(tmp_path, upstream.url) as (snapshot, route),
+        serving(tmp_path, upstream.url, clocks=clocks) as (snapshot, route),
     ):
         with pytest.raises(GatewayError) as raised:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE):
                 await hand_on(snapshot, route, pending(), "req_1")
         client = snapshot.clients["main"]
         await eventually(lambda: client.open_connections == client.idle_connections)

@@ -11,6 +11,7 @@ from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.events import Event, Failure, Finish, FinishReason, TextDelta
 from gateway.proxy.embedded import EmbeddedAnswer
 from gateway.proxy.relay import Relay
+from tests.e2e.scripted import PATIENCE
 
 FINISH = Finish(FinishReason.STOP)
 
@@ -151,14 +152,14 @@ async def test_a_bug_in_a_whole_answer_is_raised_as_well() -> None:
 @pytest.mark.parametrize(
     ("clocks", "code"),
     [
-        (Clocks(0.02, 9, 9), ErrorCode.FIRST_EVENT_TIMEOUT),
-        (Clocks(9, 0.02, 0.05), ErrorCode.TOTAL_TIMEOUT),
-        (Clocks(0.0, 9, 9), ErrorCode.FIRST_EVENT_TIMEOUT),
+        (Clocks(0.02, 90, 90), ErrorCode.FIRST_EVENT_TIMEOUT),
+        (Clocks(90, 0.02, 0.05), ErrorCode.TOTAL_TIMEOUT),
+        (Clocks(0.0, 90, 90), ErrorCode.FIRST_EVENT_TIMEOUT),
     ],
 )
 async def test_a_clock_that_runs_out_is_a_failure(clocks: Clocks, code: ErrorCode) -> None:
     """Also one that has run out before the relay begins; the idle one waits for content."""
-    turn = relay(Pause(5), clocks=clocks)
+    turn = relay(Pause(60), clocks=clocks)
     with pytest.raises(GatewayError) as raised:
         await turn.opened()
     assert raised.value.code is code
@@ -167,8 +168,8 @@ async def test_a_clock_that_runs_out_is_a_failure(clocks: Clocks, code: ErrorCod
 
 async def test_the_idle_clock_does_not_wait_for_the_first_events() -> None:
     """However long a first event may take, silence after it is noticed in time."""
-    turn = relay(b"a", Pause(5), clocks=Clocks(first_event=5, idle=0.03, total=9))
-    async with asyncio.timeout(1):
+    turn = relay(b"a", Pause(60), clocks=Clocks(first_event=60, idle=0.03, total=90))
+    async with asyncio.timeout(PATIENCE):
         await turn.opened()
         turn.begin(encode, Client())
         terminal = await turn.pour()

@@ -33,7 +33,7 @@ from gateway.core.turn import ChatRequest, Turn, merged
 from gateway.dialects.ai_sdk_reading import decode, user
 from gateway.dialects.bookbag import identity
 from gateway.dialects.drops import Drops
-from gateway.dialects.ui_frames import DONE, UIFrames
+from gateway.dialects.ui_frames import DONE, FRAMES, UIFrames
 from gateway.wire import json
 
 _VENDOR = "ai-sdk"
@@ -108,27 +108,13 @@ class AiSdkEncoder:
         self._called: set[str] = set()
         # A message may be continued in another turn, and its parts are told apart by their ids.
         self._frames = UIFrames(source=turn.message_id or "source")
-        self._said = self._frames.table
-        self._table: dict[type, Callable[..., bytes]] = {
-            **self._said,
-            StepStart: self._step_start,
-            StepFinish: self._step_finish,
-            ToolCallStart: self._input_start,
-            ToolCallDelta: self._input_delta,
-            ToolCall: self._input,
-            ToolOutput: self._output,
-            Extension: self._extension,
-            Metadata: self._remember,
-            Finish: self._finish,
-            Failure: lambda event: self._frames.failure(event.message),
-        }
 
     def encode(self, event: Event) -> bytes:
         kind = type(event)
-        write = self._table[kind]
-        if self._in_step or kind not in _CONTENT:
-            return write(event)
-        return self._step_start(event) + write(event)
+        before = b"" if self._in_step or kind not in _CONTENT else self._step_start(event)
+        write = _TABLE.get(kind)
+        said = write(self, event) if write else FRAMES[kind](self._frames, event)
+        return before + said
 
     def _start(self) -> bytes:
         if self._started:
@@ -155,16 +141,18 @@ class AiSdkEncoder:
     def _input_start(self, event: ToolCallStart) -> bytes:
         self._streaming.add(event.call_id)
         self._called.add(event.call_id)
-        return self._said[ToolCallStart](event)
+        return FRAMES[ToolCallStart](self._frames, event)
 
     def _input_delta(self, event: ToolCallDelta) -> bytes:
         known = event.call_id in self._streaming
-        return self._said[ToolCallDelta](event) if known else self.dropped.count(event)
+        if not known:
+            return self.dropped.count(event)
+        return FRAMES[ToolCallDelta](self._frames, event)
 
     def _input(self, event: ToolCall) -> bytes:
         self._streaming.discard(event.call_id)
         self._called.add(event.call_id)
-        return self._said[ToolCall](event)
+        return FRAMES[ToolCall](self._frames, event)
 
     def _output(self, event: ToolOutput) -> bytes:
         if event.call_id not in self._called:
@@ -193,6 +181,23 @@ class AiSdkEncoder:
         metadata: dict[str, Json] = {**known, "finishReason": event.reason.value}
         before = self._start() + self._step_finish(event)
         return before + self._frames.chunk("finish", {"messageMetadata": metadata}) + DONE
+
+    def _failure(self, event: Failure) -> bytes:
+        return self._frames.failure(event.message)
+
+
+_TABLE: dict[type, Callable[..., bytes]] = {
+    StepStart: AiSdkEncoder._step_start,
+    StepFinish: AiSdkEncoder._step_finish,
+    ToolCallStart: AiSdkEncoder._input_start,
+    ToolCallDelta: AiSdkEncoder._input_delta,
+    ToolCall: AiSdkEncoder._input,
+    ToolOutput: AiSdkEncoder._output,
+    Extension: AiSdkEncoder._extension,
+    Metadata: AiSdkEncoder._remember,
+    Finish: AiSdkEncoder._finish,
+    Failure: AiSdkEncoder._failure,
+}
 
 
 def _continues(ask: ChatRequest) -> bool:

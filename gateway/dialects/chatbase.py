@@ -28,7 +28,7 @@ from gateway.dialects.drops import Drops
 from gateway.dialects.fields import fields
 from gateway.dialects.parts import PARTS, whole, written
 from gateway.dialects.records import records
-from gateway.dialects.ui_frames import DONE, UIFrames, bare, named
+from gateway.dialects.ui_frames import DONE, FRAMES, UIFrames, bare, named
 from gateway.wire import json
 
 FINISH_REASONS: dict[FinishReason, str] = {reason: reason.value for reason in FinishReason}
@@ -76,16 +76,16 @@ class ChatbaseEncoder:
         self._metadata = Metadata()
         self._begun = False
         self._frames = UIFrames(variant.opening)
-        self._table: dict[type, Callable[..., bytes]] = {
-            **self._frames.table,
-            Extension: self._extension,
-            Finish: self._finish,
-        }
 
     def encode(self, event: Event) -> bytes:
-        if write := self._table.get(type(event)):
-            return write(event) if self._begun else self._begin() + write(event)
-        return self._aside(event)
+        kind = type(event)
+        if write := FRAMES.get(kind):
+            said: bytes = write(self._frames, event)
+        elif write := _TABLE.get(kind):
+            said = write(self, event)
+        else:
+            return self._aside(event)
+        return said if self._begun else self._begin() + said
 
     def _aside(self, event: Event) -> bytes:
         """What begins no message: its ids are known by then, if the upstream names them."""
@@ -113,6 +113,12 @@ class ChatbaseEncoder:
     def _finish(self, event: Finish) -> bytes:
         said = _said(self._turn, self._metadata, event.reason)
         return self._frames.close() + self._variant.finish(self._frames, said) + DONE
+
+
+_TABLE: dict[type, Callable[..., bytes]] = {
+    Extension: ChatbaseEncoder._extension,
+    Finish: ChatbaseEncoder._finish,
+}
 
 
 def _said(turn: Turn, known: Metadata, reason: FinishReason | None) -> dict[str, Json]:

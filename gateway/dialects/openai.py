@@ -69,22 +69,10 @@ class OpenAIEncoder:
         end += b',"logprobs":null,"finish_reason":null}]' + self._tail
         self._start, self._end = start, end
         self._text_start = start + b'"content":'
-        self._table: dict[type, Callable[..., bytes]] = {
-            TextDelta: self._text,
-            ReasoningDelta: self._reasoning,
-            ToolCallStart: self._call_start,
-            ToolCallDelta: self._call_delta,
-            ToolCall: self._call,
-            ToolOutput: self._output,
-            Citations: self._citations,
-            Metadata: self._remember,
-            Finish: self._finish,
-            Failure: self._failure,
-        }
 
     def encode(self, event: Event) -> bytes:
-        write = self._table.get(type(event))
-        frames = write(event) if write else self.dropped.count(event)
+        write = _TABLE.get(type(event))
+        frames = write(self, event) if write else self.dropped.count(event)
         return frames if self._begun or not frames else self._begin() + frames
 
     def _begin(self) -> bytes:
@@ -183,6 +171,20 @@ class OpenAIEncoder:
     def _failure(self, event: Failure) -> bytes:
         self._begun = True
         return frame(body(event.code, event.message)) + DONE
+
+
+_TABLE: dict[type, Callable[..., bytes]] = {
+    TextDelta: OpenAIEncoder._text,
+    ReasoningDelta: OpenAIEncoder._reasoning,
+    ToolCallStart: OpenAIEncoder._call_start,
+    ToolCallDelta: OpenAIEncoder._call_delta,
+    ToolCall: OpenAIEncoder._call,
+    ToolOutput: OpenAIEncoder._output,
+    Citations: OpenAIEncoder._citations,
+    Metadata: OpenAIEncoder._remember,
+    Finish: OpenAIEncoder._finish,
+    Failure: OpenAIEncoder._failure,
+}
 
 
 def _head(turn: Turn, ask: ChatRequest, kind: str) -> bytes:

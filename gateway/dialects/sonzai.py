@@ -119,18 +119,13 @@ class SonzaiEncoder:
         self.dropped = Drops()
         self._calls: list[Json] = []
         self._side_effects: Json = None
-        self._table: dict[type, Callable[..., bytes]] = {
-            TextDelta: _text,
-            ToolCall: self._call,
-            Extension: self._extension,
-            Metadata: self._metadata,
-            Finish: self._finish,
-            Failure: _failure,
-        }
 
     def encode(self, event: Event) -> bytes:
-        write = self._table.get(type(event))
-        return write(event) if write else self.dropped.count(event)
+        write = _TABLE.get(type(event))
+        return write(self, event) if write else self.dropped.count(event)
+
+    def _text(self, event: TextDelta) -> bytes:
+        return _TEXT_OPEN + json.dumps(event.text) + _TEXT_CLOSE
 
     def _call(self, event: ToolCall) -> bytes:
         # The SDK's type says `parameters`, the page on custom tools `arguments`.
@@ -163,13 +158,18 @@ class SonzaiEncoder:
             chunk["side_effects"] = self._side_effects
         return frame(json.dumps(chunk)) + DONE
 
+    def _failure(self, event: Failure) -> bytes:
+        return frame(json.dumps({"error": {"message": event.message}})) + DONE
 
-def _text(event: TextDelta) -> bytes:
-    return _TEXT_OPEN + json.dumps(event.text) + _TEXT_CLOSE
 
-
-def _failure(event: Failure) -> bytes:
-    return frame(json.dumps({"error": {"message": event.message}})) + DONE
+_TABLE: dict[type, Callable[..., bytes]] = {
+    TextDelta: SonzaiEncoder._text,
+    ToolCall: SonzaiEncoder._call,
+    Extension: SonzaiEncoder._extension,
+    Metadata: SonzaiEncoder._metadata,
+    Finish: SonzaiEncoder._finish,
+    Failure: SonzaiEncoder._failure,
+}
 
 
 def _allowed(said: Mapping[str, Json]) -> dict[str, Json]:

@@ -50,18 +50,6 @@ class UIFrames:
         self._open: type | None = None
         self._delta = self._end = b""
         self._parts = self._sources = 0
-        self.table: dict[type, Callable[..., bytes]] = {
-            TextDelta: self._text,
-            ReasoningDelta: self._text,
-            ToolCallStart: self._input_start,
-            ToolCallDelta: self._input_delta,
-            ToolCall: self._input,
-            ToolOutput: self._output,
-            Citations: self._citations,
-            StepStart: lambda _: self.close() + self.chunk("start-step", {}),
-            StepFinish: lambda _: self.close() + self.chunk("finish-step", {}),
-        }
-        """The events that are said alike by all who speak this, each with what writes it."""
 
     def chunk(self, kind: str, fields: dict[str, Json]) -> bytes:
         """One frame of any type."""
@@ -119,3 +107,17 @@ class UIFrames:
         # A field that is not known is absent: null is an error to the AI SDK.
         titled: dict[str, Json] = {} if item.title is None else {"title": item.title}
         return self.chunk("source-url", {**said, "url": item.url, **titled})
+
+
+FRAMES: dict[type, Callable[..., bytes]] = {
+    TextDelta: UIFrames._text,
+    ReasoningDelta: UIFrames._text,
+    ToolCallStart: UIFrames._input_start,
+    ToolCallDelta: UIFrames._input_delta,
+    ToolCall: UIFrames._input,
+    ToolOutput: UIFrames._output,
+    Citations: UIFrames._citations,
+    StepStart: lambda frames, _: frames.close() + frames.chunk("start-step", {}),
+    StepFinish: lambda frames, _: frames.close() + frames.chunk("finish-step", {}),
+}
+"""The events that are said alike by all who speak this, each with what writes it."""

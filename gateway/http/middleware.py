@@ -156,6 +156,7 @@ class Outermost:
             exchange.exemplar = {"trace_id": trace.id}
 
     def _record(self, exchange: Exchange) -> None:
+        exchange.ends = None  # it keeps the response, and so the request, which keeps this record
         exchange.duration = time.monotonic() - exchange.started
         exchange.trace.end(exchange)
         self._metrics.observe(exchange)
@@ -166,6 +167,8 @@ class Outermost:
         self, request: web.Request, dialect: Dialect, exchange: Exchange, exc: Exception
     ) -> web.Response:
         error = self._as_error(exc, request, exchange)
+        # Its frames hold the request, and the request (of a path that is not there) the error.
+        exc.__traceback__ = None
         exchange.outcome = error.code
         if request.writer.output_size > 0 and request.transport is not None:
             request.transport.abort()  # an answer has begun: it can only be cut

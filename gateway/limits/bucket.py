@@ -11,6 +11,7 @@ from gateway.config.values import Rate
 # Times are floats, so a wait of exactly one token's worth may come out a hair short of a token.
 # Without this, a client that keeps to its Retry-After would now and then be refused again.
 _ROUNDING = 1e-6
+_ONE = 1 - _ROUNDING
 
 
 class State(NamedTuple):
@@ -43,39 +44,45 @@ def take(state: State | None, rate: Rate, now: float) -> tuple[State, Decision]:
     is lost, and the refill goes on at the new pace.
     """
     tokens, at = _refilled(state, rate, now)
-    allowed = tokens >= 1 - _ROUNDING
+    allowed = tokens >= _ONE
     if allowed:
         tokens -= 1
-    return _left(tokens, at, rate, now, allowed=allowed)
+    return _left(tokens, at, rate, now, allowed)
 
 
 def look(state: State | None, rate: Rate, now: float) -> Decision:
     """What there is, without a take: whether one would be allowed."""
     tokens, at = _refilled(state, rate, now)
-    _, decision = _left(tokens, at, rate, now, allowed=tokens >= 1 - _ROUNDING)
+    _, decision = _left(tokens, at, rate, now, tokens >= _ONE)
     return decision
 
 
+# Once per request, in a section that other processes may wait for: fields by position and
+# comparisons cost half of what names, min and max do.
 def _left(
-    tokens: float, at: float, rate: Rate, now: float, *, allowed: bool
+    tokens: float, at: float, rate: Rate, now: float, allowed: bool
 ) -> tuple[State, Decision]:
-    one = rate.period / rate.capacity
-    full_at = at + (rate.capacity - tokens) * one
+    capacity, period = rate
+    one = period / capacity
+    full_at = at + (capacity - tokens) * one
+    whole = int(tokens + _ROUNDING)
     decision = Decision(
-        allowed=allowed,
-        limit=rate.capacity,
-        remaining=max(0, int(tokens + _ROUNDING)),
+        allowed,
+        capacity,
+        whole if whole > 0 else 0,
         # A clock that went back has to come back to `at` before anything is refilled.
-        retry_after=0.0 if allowed else at - now + (1 - tokens) * one,
-        reset_after=full_at - now,
+        0.0 if allowed else at - now + (1 - tokens) * one,
+        full_at - now,
     )
     return State(tokens, at, full_at), decision
 
 
 def _refilled(state: State | None, rate: Rate, now: float) -> tuple[float, float]:
     """The tokens there are by `now`, and the time up to which they are counted."""
+    capacity, period = rate
     if state is None:
-        return rate.capacity, now
-    at = max(state.at, now)
-    refill = (at - state.at) * rate.capacity / rate.period
-    return min(state.tokens + refill, rate.capacity), at
+        return capacity, now
+    tokens, was, _ = state
+    at = now if now > was else was
+    tokens += (at - was) * capacity / period
+    return tokens if tokens < capacity else capacity, at

@@ -49,13 +49,18 @@ async def ask(
         body = await _start_of(answer)
     except BaseException:
         answer.close()
+        del answer  # which keeps what its head failed of, and that keeps this frame
         raise
     finally:
         clock.cancel()
     answer.release()
+    raise _refused(answer, refusal, body)
+
+
+def _refused(answer: RemoteAnswer, refusal: Refusal, body: bytes) -> GatewayError:
     error = refusal(answer.status, answer.headers, body)
     error.upstream_status = answer.status
-    raise error
+    return error
 
 
 def _too_late(answer: RemoteAnswer) -> None:

@@ -76,19 +76,19 @@ class Attempts:
     async def _first_of(self, opening: Opening, targets: Iterator[RouteTarget]) -> Opened:
         """Where one fails, the next."""
         failure: GatewayError | None = None
-        for target in targets:
-            try:
-                return await self._at(opening, target)
-            except GatewayError as exc:
-                if exc.code in _OWN_FAULT or opening.committed:
-                    raise
-                if failure is None or exc.code not in _NOT_ASKED:
-                    failure = exc
-        assert failure is not None
         try:
+            for target in targets:
+                try:
+                    return await self._at(opening, target)
+                except GatewayError as exc:
+                    if exc.code in _OWN_FAULT or opening.committed:
+                        raise
+                    if failure is None or exc.code not in _NOT_ASKED:
+                        failure = exc
+            assert failure is not None
             raise failure
         finally:
-            del failure  # its traceback leads here: a cycle for each turn that fails
+            del failure  # its traceback leads here: a cycle for each target that fails
 
     def _by_room(self, targets: Sequence[RouteTarget]) -> Iterator[RouteTarget]:
         """Those without a free stream come last, and are waited for."""

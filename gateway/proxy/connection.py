@@ -6,7 +6,7 @@ reader is in between, which is what makes an event cheap.
 
 import asyncio
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import httptools
 
@@ -27,7 +27,7 @@ class Connection(asyncio.Protocol):
         self._on_lost = on_lost
         self._answer: RemoteAnswer | None = None
         # One for all answers: to make one costs as much as to parse a short answer.
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: Any = httptools.HttpResponseParser(self)
 
     def exchange(self, request: bytes, max_answer: int) -> RemoteAnswer:
         """Send a whole request; the answer's head is awaited on what this returns. Raises
@@ -65,6 +65,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._answer is not None:
             self._answer.disconnected(clean=exc is None)
+        self._parser = None  # which holds our methods
         self._on_lost(self)
 
     # httptools' callbacks.

@@ -82,7 +82,7 @@ class Detached:
         self._name: StreamName | None = None
         # No client of these protocols expects ids, and not every one bears them.
         self._reader = self.feed.join(1, ids=asks(call))
-        self._left = False
+        self._served = self._left = False
         limits = {"cancel": 0.0, "drain": route.drain_max, "keep": None}
         self._limit = limits[route.on_disconnect]
         """How many seconds it may go on alone; None: to its end."""
@@ -103,13 +103,16 @@ class Detached:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             if not self.feed.opened.done():
                 return await self._task
-            stream = self.feed.opened.result()
-            return await follow(self._call, self._reader, stream, self._metrics)
+            assert self.feed.stream is not None
+            return await follow(self._call, self._reader, self.feed.stream, self._metrics)
         finally:
             self._leave()
 
     def _leave(self) -> None:
         self.feed.leave(self._reader)
+        self._served = True
+        if self._task.done():
+            self.feed.settle()
         if self._task.done() or self.feed.over:
             return
         self._left = True
@@ -193,11 +196,21 @@ class Detached:
             self._streams.ended(self._name, self.feed, self._call.snapshot.server.resume)
         if not self.feed.over:
             self.feed.end(b"")  # whoever reads waits for nothing any more, whatever went wrong
-        if not task.cancelled():
-            task.exception()  # it was noted where it happened
+        if self._served:
+            self.feed.settle()
+        _forget_why(task)
         exchange = self._call.exchange
         if self._left and exchange.turn:
             exchange.drained = CUT if task.cancelled() else exchange.failure or COMPLETE
+
+
+def _forget_why(task: asyncio.Task[web.StreamResponse]) -> None:
+    """Why it failed was noted where it happened. The task keeps what was raised, whose frames keep
+    the turn and this task: a cycle for each turn that fails alone."""
+    try:
+        task.result()  # with `exception` it would keep the frames as well
+    except BaseException as exc:
+        exc.__traceback__ = None
 
 
 async def follow(

@@ -30,8 +30,10 @@ class Feed:
         """What clients are told of it before they read."""
         self.over = False
         self._loop = asyncio.get_running_loop()
-        self.opened: asyncio.Future[ClientStream] = self._loop.create_future()
-        """The stream of the client who asked, which is to be opened: the answer has begun."""
+        self.opened: asyncio.Future[None] = self._loop.create_future()
+        """The answer has begun."""
+        self.stream: ClientStream | None = None
+        """That of the client who asked, from there on until it has been served."""
         self._readers: list[Reader] = []
         self._room: asyncio.Future[None] | None = None
 
@@ -62,9 +64,15 @@ class Feed:
     def open(self, stream: ClientStream) -> ClientStream:
         """The answer begins: from here on a failure is one in the stream. The one that was opened
         first is the client's."""
-        if not self.opened.done():
-            self.opened.set_result(stream)
-        return self.opened.result()
+        if self.stream is None:
+            self.stream = stream
+            self.opened.set_result(None)
+        return self.stream
+
+    def settle(self) -> None:
+        """The turn has ended, and the client who asked has been served: what stays is for those who
+        come back."""
+        self.encoder = self.stream = None
 
     def write(self, data: bytes) -> bool:
         # What all are waiting for is not much, for the upstream waits with them: it is kept.

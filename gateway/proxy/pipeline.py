@@ -190,3 +190,4 @@ class Pipeline:
             if not turn.committed:
                 await turn.break_off()
             turn.record()
+            exchange.answering = None  # the relay leads to the request, and that to its record

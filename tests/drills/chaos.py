@@ -95,10 +95,11 @@ class Outcome:
 
     @property
     def growth(self) -> float:
-        """From the middle of the run to its end."""
-        half = self.sizes[len(self.sizes) // 2 :]
-        quarter = max(1, len(half) // 4)
-        return max(half[-quarter:]) / max(half[:quarter])
+        """From the second third of the run, when all streams have been there for a while, and those
+        of the gateway that was restarted as well, to its end."""
+        count = len(self.sizes)
+        warm, last = self.sizes[count // 3 : count // 2], self.sizes[-max(1, count // 4) :]
+        return max(last) / max(warm or self.sizes[:1])
 
     def lines(self) -> Iterator[str]:
         yield ", ".join(f"{count} {what}" for what, count in sorted(self.counts.items()))
@@ -186,7 +187,7 @@ class Chaos:
             await asyncio.sleep(1)
 
     async def _restart(self, stack: AsyncExitStack) -> None:
-        await asyncio.sleep(self._seconds / 2)
+        await asyncio.sleep(self._seconds / 5)
         going = self._running.pop(0)
         self.outcome.exit_code, _, _ = await asyncio.to_thread(going.stop)
         self._write(0)

@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from tests.e2e.scripted import PATIENCE
+
 _CONFIG = """
 worker_processes 1;
 daemon off;
@@ -48,11 +50,11 @@ async def nginx(folder: Path, port: int, behind: list[int]) -> AsyncIterator[str
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        await asyncio.wait_for(process.wait(), 10)
+        await asyncio.wait_for(process.wait(), PATIENCE)
 
 
 async def _accepts(port: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while True:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)

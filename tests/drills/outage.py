@@ -101,7 +101,8 @@ async def _call(running: Running) -> Called:
 async def _recovery(running: Running) -> float:
     began = time.monotonic()
     while (call := await _call(running)).status != 200:
-        assert call.status == 503, "nothing but the breaker is in the way now"
+        # Nothing but the breaker is in the way now; and on a slow machine, the clock once more.
+        assert call.status in (503, 504)
         await asyncio.sleep(0.02)
     return time.monotonic() - began
 

@@ -11,6 +11,8 @@ from prometheus_client import generate_latest
 
 from gateway.app import Gateway
 from gateway.config.load import load
+from gateway.http.connection import Connection
+from gateway.observe.exchange import CLIENT_GONE, CLIENT_STALLED
 from gateway.observe.logs import build_logger
 from tests.certificates import pair
 from tests.e2e.running import KEY, Running
@@ -24,6 +26,26 @@ async def upstream() -> AsyncIterator[ScriptedUpstream]:
     """An upstream that the test scripts."""
     async with ScriptedUpstream() as running:
         yield running
+
+
+@pytest.fixture
+def stalled(monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
+    """Says what is noted of a client that does not read. Linux itself may give its connection up
+    (ETIMEDOUT) before the gateway does, on a machine whose timers are late: then it has gone."""
+    lost: list[BaseException | None] = []
+    connection_lost = Connection.connection_lost
+
+    def noted(connection: Connection, exc: BaseException | None) -> None:
+        lost.append(exc)
+        connection_lost(connection, exc)
+
+    monkeypatch.setattr(Connection, "connection_lost", noted)
+
+    def outcome() -> str:
+        given_up = any(isinstance(exc, TimeoutError) for exc in lost)
+        return CLIENT_GONE if given_up else CLIENT_STALLED
+
+    return outcome
 
 
 # What clients and upstreams say in these tests, and what upstreams say went wrong.

@@ -13,6 +13,7 @@ from gateway.core.events import Json
 from gateway.wire import json
 from tests.e2e.kept import CONVERSATIONS
 from tests.e2e.running import KEY, Running
+from tests.e2e.scripted import PATIENCE
 
 AGENTSGT = "/agentsgt/api/v1/agents/chat/1"
 ASKING: Json = [{"role": "user", "content": "hi"}]
@@ -52,14 +53,14 @@ class Reading:
 
     async def until(self, word: bytes) -> "Reading":
         """Read on until it has come."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while word not in self.body:
                 self.body += await self._chunk()
         return self
 
     async def until_count(self, word: bytes, count: int) -> "Reading":
         """The same for a word that comes so often."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while count > 0:
                 piece = await self._chunk()
                 count -= piece.count(word)
@@ -68,7 +69,7 @@ class Reading:
 
     async def rest(self) -> bytearray:
         """All of it, to the end of the response."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while piece := await self._chunk():
                 self.body += piece
         return self.body

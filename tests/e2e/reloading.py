@@ -17,6 +17,7 @@ from gateway.core.events import Json
 from gateway.observe.logs import build_logger
 from gateway.wire import json
 from tests.e2e.running import Running, eventually
+from tests.e2e.scripted import PATIENCE
 
 SUCCESSFUL = "oc_gateway_config_last_reload_successful"
 SUCCESS_AT = "oc_gateway_config_last_reload_success_timestamp_seconds"
@@ -83,7 +84,7 @@ class Following(Running):
 
     async def until_reloads(self, count: int, result: str = "ok") -> None:
         """Wait until so many were counted."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while await self.reloads(result) < count:  # noqa: ASYNC110 - a scrape has no events
                 await asyncio.sleep(0.01)
 

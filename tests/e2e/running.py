@@ -16,6 +16,7 @@ from gateway.app import Gateway
 from gateway.core.events import Json
 from gateway.wire import json
 from gateway.wire.sse import Parser
+from tests.e2e.scripted import PATIENCE
 
 KEY = "oc_test_e2e_0123456789abcdefghijklmnopqrstuvwxyz"
 KEY_HASH = "sha256:" + hashlib.sha256(KEY.encode()).hexdigest()
@@ -30,7 +31,7 @@ CHATS: dict[str, tuple[str, Json]] = {
 }
 
 
-async def eventually(check: Callable[[], bool], timeout: float = 5.0) -> None:
+async def eventually(check: Callable[[], bool], timeout: float = PATIENCE) -> None:
     """Wait for what has no event to wait for."""
     async with asyncio.timeout(timeout):
         while not check():  # noqa: ASYNC110 - the gateway's state has no events
@@ -141,7 +142,7 @@ class Running:
         """One stream of v1 or v2 on a bare socket: when a step's bytes have come, its event is set.
         The whole response as it came, after its end."""
         got = b""
-        async with asyncio.timeout(10), self.raw(*CHATS[dialect]) as (reader, _):
+        async with asyncio.timeout(PATIENCE), self.raw(*CHATS[dialect]) as (reader, _):
             for word, reached in steps:
                 got += await reader.readuntil(word)
                 reached.set()
@@ -178,10 +179,21 @@ class Running:
         clients = self.gateway.snapshot.clients.values()
         return sum(client.open_connections - client.idle_connections for client in clients)
 
-    async def settled(self, timeout: float = 2.0) -> None:
+    async def settled(self, timeout: float = PATIENCE) -> None:
         """Wait until no turn is open: no slot is taken and no connection in use."""
         await eventually(lambda: not self.gateway.limiter.busy and not self.in_use, timeout)
         assert not await self.counted("oc_gateway_active_streams", "agent")
+
+    async def noticed(self, left: int = 0) -> None:
+        """Wait until the gateway knows that its clients have left, all but so many."""
+        server = self.gateway.public._runner.server
+        assert server is not None
+        await eventually(lambda: len(server.connections) == left)
+
+    async def until_answering(self, count: int) -> None:
+        """Wait until so many turns have the first content of their answers."""
+        turns = self.gateway._pipeline.open_turns
+        await eventually(lambda: sum(turn.relay is not None for turn in turns._turns) == count)
 
     def log_lines(self) -> list[dict[str, Json]]:
         return [json.mapping(json.loads(line)) for line in self.log.getvalue().splitlines()]
@@ -225,12 +237,33 @@ def written(
     )
 
 
+# What an upstream's defaults would have run out in the middle of a test on a slow machine. An idle
+# connection that is not given up also shows whether one that had to be closed was.
+_PATIENT = {
+    "keepalive": 'keepalive = "1h"',
+    "timeouts": f'timeouts = {{ connect = "{PATIENCE}s" }}',
+}
+
+
+def _patient(upstream: str) -> str:
+    """These settings of an upstream, and time for all that they do not set."""
+    return "\n".join([upstream, *(line for key, line in _PATIENT.items() if key not in upstream)])
+
+
+def _on_a_slow_disk(store: str) -> str:
+    """A store's settings, with time to write if they do not say how much."""
+    if "timeout" in store or "memory:" in store:
+        return store
+    return f'{store}\ntimeout = "{PATIENCE}s"'
+
+
 def config(
     upstream_url: str,
     *,
     kind: str = "openai",
     target: str = 'model = "m"',
     upstream: str = "",
+    clocks: str = "",
     agent: str = "",
     tier: str = 'requests = "1000/1s"',
     more: str = "",
@@ -239,11 +272,20 @@ def config(
     store: str = 'url = "memory://"',
 ) -> str:
     """A config with one upstream, one agent (1, "Support") and one key; an upstream that is built
-    in has no URL. `second` is the URL of another one, which the agent falls back to."""
+    in has no URL. `second` is the URL of another one, which the agent falls back to.
+
+    `upstream` is said of both, `clocks` (the inside of a `timeouts`) of the first one alone: an
+    upstream that is to answer must not be ruled out by a clock that is to run out at the other.
+    """
     fallback = ""
     if second is not None:
         fallback = f', {{ upstream = "second", {target} }}'
-        more += f'\n[upstreams.second]\nkind = "{kind}"\nbase_url = "{second}"\n{upstream}'
+        other = _patient(upstream)
+        more += f'\n[upstreams.second]\nkind = "{kind}"\nbase_url = "{second}"\n{other}'
+    if clocks:
+        upstream += f"\ntimeouts = {{ {clocks} }}"
+    if upstream_url:
+        upstream = _patient(upstream)
     address = f'base_url = "{upstream_url}"' if upstream_url else ""
     return f"""
 [server]
@@ -252,7 +294,7 @@ port = 0
 [admin]
 port = 0
 [store]
-{store}
+{_on_a_slow_disk(store)}
 [limits.tiers.standard]
 {tier}
 [upstreams.main]

@@ -13,6 +13,14 @@ from typing import Self
 from gateway.core.events import Json
 from gateway.wire import json
 
+PATIENCE = 20.0
+"""Seconds to wait for what comes at once, on a machine that has other things to do. The clocks that
+would bring it about in any case, such as `first_event` and `drain_timeout`, are longer."""
+
+
+SECOND = 5.0
+"""A second that is promised, and what such a machine adds to it."""
+
 
 @dataclass(slots=True)
 class Received:
@@ -82,6 +90,11 @@ def chunk(data: bytes) -> bytes:
 
 
 END = b"0\r\n\r\n"
+
+
+def at_once(script: Script) -> bytes:
+    """What it says in a single write: no clock of the gateway's can run out in the middle of it."""
+    return b"".join(step for step in script if isinstance(step, bytes))
 
 
 def sse(*data: bytes | Json, done: bool = True) -> list[Step]:
@@ -156,12 +169,12 @@ class ScriptedUpstream:
         host = f"[{host}]" if ":" in host else host
         return f"{'https' if self.tls else 'http'}://{host}:{port}"
 
-    async def until_requests(self, count: int, timeout: float = 5.0) -> None:
+    async def until_requests(self, count: int, timeout: float = PATIENCE) -> None:
         """Wait until so many requests have come."""
         async with asyncio.timeout(timeout), self._changed:
             await self._changed.wait_for(lambda: len(self.requests) >= count)
 
-    async def until_open(self, count: int, timeout: float = 5.0) -> None:
+    async def until_open(self, count: int, timeout: float = PATIENCE) -> None:
         """Wait until so many connections are open."""
         async with asyncio.timeout(timeout), self._changed:
             await self._changed.wait_for(lambda: self.open == count)

@@ -18,7 +18,7 @@ from gateway.wire import json
 from tests.auth.signers import changed, key_set, signer
 from tests.e2e.conftest import Start
 from tests.e2e.running import KEY, Answered, Running, config
-from tests.e2e.scripted import Hang, ScriptedUpstream, openai_text
+from tests.e2e.scripted import PATIENCE, Hang, ScriptedUpstream, openai_text
 
 V1, V2 = "/api/v1/chat", "/api/v2/agents/1/chat"
 SITE, OTHER_SITE = "https://www.acme.example", "https://evil.example"
@@ -273,7 +273,7 @@ algorithms = ["EdDSA"]
 workspaces = ["acme"]
 """
     gateway = await start(config(answering.url, more=auth))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while (answer := await gateway.post(V2, {"message": "hi"}, token())).status != 200:
             assert answer.status == 401
             await asyncio.sleep(0.01)

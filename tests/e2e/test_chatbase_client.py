@@ -13,6 +13,7 @@ from tests.e2e.conftest import Start
 from tests.e2e.running import Answered, Running, config
 from tests.e2e.scripted import (
     END,
+    PATIENCE,
     Close,
     ScriptedUpstream,
     Step,
@@ -279,7 +280,7 @@ async def test_errors_in_mid_stream(
     server = SEED if variant == "seed" else ""
     gateway = await start(config(upstream.url, server=server))
     async with gateway.raw(f"{ROOT}/chat", {"message": "hi"}) as (reader, _):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             got = await reader.readuntil(b'"Your "}\n\n')
             reached.set()
             got += await reader.readuntil(b"\r\n0\r\n\r\n")

@@ -15,7 +15,15 @@ from gateway.upstreams import UPSTREAMS
 from gateway.wire import json
 from tests.e2e.conftest import Start
 from tests.e2e.running import KEY, KEY_HASH, Answered, Running, config, eventually
-from tests.e2e.scripted import Hang, ScriptedUpstream, Step, document, head, openai_text
+from tests.e2e.scripted import (
+    PATIENCE,
+    Hang,
+    ScriptedUpstream,
+    Step,
+    document,
+    head,
+    openai_text,
+)
 
 V1, V2 = "/api/v1/chat", "/api/v2/agents/1/chat"
 PATHS = [V1, V2]
@@ -76,14 +84,18 @@ targets = [ { upstream = "main", model = "m" } ]
 )
 
 
-async def serve(start: Start, upstream: ScriptedUpstream, timeouts: str = "") -> Running:
+async def serve(
+    start: Start, upstream: ScriptedUpstream, clocks: str = "", body_timeout: str = "1m"
+) -> Running:
     text = config(
         upstream.url,
-        upstream='credential = { env = "UPSTREAM_KEY" }\n' + timeouts,
+        upstream='credential = { env = "UPSTREAM_KEY" }',
+        clocks=clocks,
         more=MORE,
         tier='requests = "1000/1s"\nconcurrency = 50',
     )
-    text = text.replace("port = 0", 'port = 0\nmax_body = "16KiB"\nbody_timeout = "300ms"', 1)
+    server = f'port = 0\nmax_body = "16KiB"\nbody_timeout = "{body_timeout}"'
+    text = text.replace("port = 0", server, 1)
     return await start(text, UPSTREAM_KEY=SECRET, IDENTITY="identity-secret-canary")
 
 
@@ -291,7 +303,8 @@ async def test_upstream_fails(
     """What an upstream does wrong becomes one error of ours, and its texts stay here."""
     script, status, v1, v2, retry_after = UPSTREAM[case]
     upstream.answers(script())
-    gateway = await serve(start, upstream, 'timeouts = { first_event = "200ms" }')
+    clocks = 'first_event = "200ms"' if case.startswith("silence") else ""
+    gateway = await serve(start, upstream, clocks)
     answer = await gateway.post(path, body_for(path))
     check(answer, path, status, v1 if path == V1 else v2, authenticated=True)
     assert answer.headers.get("retry-after") == retry_after
@@ -441,7 +454,7 @@ async def exchange(gateway: Running, request: bytes) -> Answered:
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
         writer.write(request)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             pairs = (line.partition(": ") for line in lines[1:] if line)
             headers = {name.lower(): value for name, _, value in pairs}
@@ -484,7 +497,7 @@ async def test_body_that_stops_half_way(
     start: Start, upstream: ScriptedUpstream, path: str
 ) -> None:
     """A client that does not go on is told so after `body_timeout`."""
-    gateway = await serve(start, upstream)
+    gateway = await serve(start, upstream, body_timeout="300ms")
     answer = await exchange(gateway, request_head(path, "Content-Length: 100") + b'{"mess')
     code = "validation_error" if path == V1 else "VALIDATION_INVALID_BODY"
     check(answer, path, 400, code, authenticated=True)

@@ -11,7 +11,7 @@ from gateway.core.events import Json
 from gateway.wire import json
 from tests.e2e.conftest import Start
 from tests.e2e.running import CHATS, KEY, Answered, Running, config, eventually
-from tests.e2e.scripted import Hang, ScriptedUpstream, openai_text, said
+from tests.e2e.scripted import PATIENCE, SECOND, Hang, ScriptedUpstream, openai_text, said
 
 V1, V2 = "/api/v1/chat", "/api/v2/agents/1/chat"
 SITE = "https://site.example"
@@ -60,7 +60,7 @@ async def connected(
     host, port = gateway.url.removeprefix("http://").rsplit(":", 1)
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             yield reader, writer
     finally:
         writer.transport.abort()
@@ -317,7 +317,7 @@ async def test_closing_the_sending_side_is_leaving(
     async with gateway.raw(path, body) as (reader, writer):
         await reader.readuntil(b"Hello")
         writer.write_eof()
-        await upstream.until_open(0, timeout=1.0)
+        await upstream.until_open(0, timeout=SECOND)
     await gateway.settled()
     assert await gateway.outcomes() == {"client_gone": 1}
 

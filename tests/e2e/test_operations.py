@@ -43,6 +43,16 @@ name = "Public"
 identity_secret = { env = "IDENTITY" }
 targets = [ { upstream = "main", model = "m" } ]
 public = { origins = ["https://a.example"], tier = "standard" }
+[upstreams.silent]
+kind = "openai"
+base_url = "URL"
+timeouts = { first_event = "200ms" }
+breaker = { enabled = false }
+[[agents]]
+id = 3
+workspace = "acme"
+name = "Silent"
+targets = [ { upstream = "silent", model = "m" } ]
 [[keys]]
 id = "tiny"
 hash = "TINY"
@@ -55,9 +65,8 @@ TINY = "oc_live_tiny_canary_0123456789"
 async def serve(start: Start, upstream: ScriptedUpstream) -> Running:
     text = config(
         upstream.url,
-        upstream='credential = { env = "UPSTREAM_KEY" }\ntimeouts = { first_event = "200ms" }\n'
-        "breaker = { enabled = false }",
-        more=MORE.replace("TINY", key_hash(TINY)),
+        upstream='credential = { env = "UPSTREAM_KEY" }\nbreaker = { enabled = false }',
+        more=MORE.replace("TINY", key_hash(TINY)).replace("URL", upstream.url),
     )
     return await start(text, UPSTREAM_KEY="sk-canary-upstream", IDENTITY="canary-identity")
 
@@ -94,7 +103,7 @@ async def mixed_load(gateway: Running, upstream: ScriptedUpstream) -> list[bytes
         await gateway.chat_v2(asked),
         await gateway.chat_v2(asked, stream=False),
         await gateway.chat_v1(asked),
-        await gateway.chat_v2(asked),
+        await gateway.chat_v2(asked, agent=3),
         await gateway.chat_v2(asked),
         await gateway.chat_v2(asked),
         await gateway.post(V2, {"message": asked}, "oc_live_canary_unknown"),

@@ -93,7 +93,7 @@ async def asked(
     # -S: of the tests' own environment nothing but the standard library.
     command = [sys.executable, "-S", str(CLIENTS / "openai_1.py"), json.dumps(given).decode()]
     done = await asyncio.to_thread(
-        subprocess.run, command, env={"PYTHONPATH": str(folder)}, capture_output=True, timeout=60
+        subprocess.run, command, env={"PYTHONPATH": str(folder)}, capture_output=True, timeout=120
     )
     assert done.returncode == 0, done.stderr.decode()
     came = json.mapping(json.loads(done.stdout))

@@ -21,6 +21,7 @@ from tests.e2e.reloading import SUCCESS_AT, SUCCESSFUL, Following, Write, follow
 from tests.e2e.running import CHATS, KEY, KEY_HASH, config, eventually
 from tests.e2e.scripted import (
     END,
+    SECOND,
     ScriptedUpstream,
     Wait,
     chunk,
@@ -70,7 +71,7 @@ async def test_a_revoked_key_stops_working_within_a_second(tmp_path: Path, write
             write(path, changed)
             began = time.monotonic()
             while (await gateway.chat_v2()).status != wanted:
-                assert time.monotonic() - began < 1.0
+                assert time.monotonic() - began < SECOND
                 await asyncio.sleep(0.005)
 
 
@@ -418,7 +419,7 @@ async def test_noise_in_the_folder_is_no_change(tmp_path: Path) -> None:
         began = time.monotonic()
         path.write_text(revoked(text))
         await chats
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < SECOND
         assert await gateway.reloads() == 1
 
 
@@ -501,7 +502,7 @@ async def test_a_slow_publisher_holds_nothing_up(tmp_path: Path) -> None:
                 gateway.path.write_text(changed)
                 began = time.monotonic()
                 while (await gateway.chat_v2()).status != wanted:
-                    assert time.monotonic() - began < 2.0  # of them, one is that of a busy machine
+                    assert time.monotonic() - began < SECOND
                     await asyncio.sleep(0.005)
             assert (await gateway.logged("key_set_failed"))["problem"] == "it has not answered yet"
             key = signed(first, "1")

@@ -52,7 +52,7 @@ class Load:
     async def until_served(self, more: int) -> None:
         """Wait for so many more answers."""
         wanted = self.served + more
-        await eventually(lambda: self.served >= wanted, 60)
+        await eventually(lambda: self.served >= wanted, 120)
 
 
 @asynccontextmanager

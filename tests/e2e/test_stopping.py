@@ -16,6 +16,7 @@ from tests.e2e.conftest import Start
 from tests.e2e.running import CHATS, Running, config, eventually, written
 from tests.e2e.scripted import (
     END,
+    PATIENCE,
     Hang,
     ScriptedUpstream,
     Wait,
@@ -32,7 +33,7 @@ from tests.e2e.speaking import ASK
 
 async def _refused(gateway: Running) -> None:
     """Wait until new connections are refused."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while True:
             try:
                 _, writer = await asyncio.open_connection(*address(gateway))
@@ -78,7 +79,7 @@ async def test_turns_that_do_not_finish_end_in_their_own_words(
         config(upstream.url, server='drain_timeout = "50ms"', agent=f'on_disconnect = "{policy}"')
     )
     turns = [asyncio.ensure_future(chat()) for chat in (gateway.chat_v1, gateway.chat_v2)]
-    await upstream.until_requests(2)
+    await gateway.until_answering(2)
     await gateway.gateway.stop()
 
     one, two = await asyncio.gather(*turns)
@@ -101,7 +102,7 @@ async def test_a_second_signal_waits_no_longer(start: Start, upstream: ScriptedU
     gateway.gateway.hurry()
 
     answer = await turn
-    await asyncio.wait_for(stopping, 10)
+    await asyncio.wait_for(stopping, PATIENCE)
     assert (answer.status, answer.error["code"]) == (503, "SERVICE_UNAVAILABLE")
 
 
@@ -144,7 +145,7 @@ async def test_it_wants_no_traffic_before_it_takes_none(
     assert (nowhere.status, nowhere.headers["connection"]) == (404, "close")
 
     gateway.gateway.hurry()
-    await asyncio.wait_for(stopping, 10)
+    await asyncio.wait_for(stopping, PATIENCE)
 
 
 @pytest.mark.parametrize("policy", ["cancel", "keep"])
@@ -183,7 +184,7 @@ async def test_turns_that_have_not_begun_get_a_503(
 async def test_a_body_that_is_still_arriving(start: Start, upstream: ScriptedUpstream) -> None:
     """It has the window to arrive, and a 503 after it."""
     upstream.answers(openai_text("Hello"))
-    gateway = await start(config(upstream.url, server='drain_timeout = "1s"'))
+    gateway = await start(config(upstream.url, server='drain_timeout = "3s"'))
     request = written(*CHATS["whole"])
     async with connected(gateway) as (slow, first), connected(gateway) as (slower, second):
         for writer in (first, second):
@@ -191,7 +192,7 @@ async def test_a_body_that_is_still_arriving(start: Start, upstream: ScriptedUps
         stopping = asyncio.ensure_future(gateway.gateway.stop())
         await _refused(gateway)
         first.write(request[-5:])
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             served, late = await slow.read(), await slower.read()
             await stopping
     assert served.startswith(b"HTTP/1.1 200 ")
@@ -211,7 +212,7 @@ async def test_a_head_that_is_complete_too_late(start: Start, upstream: Scripted
         await reader.readuntil(b"Hi")
         last.write(request[:40])
         stopping = asyncio.ensure_future(gateway.gateway.stop())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await reader.readuntil(b"the gateway is restarting, try again")
             last.write(request[40:])
             answer = await late.read()
@@ -260,7 +261,7 @@ async def test_what_is_to_be_kept_of_a_turn_that_was_ended(
     )
     gateway = await start(text)
     turn = asyncio.ensure_future(gateway.chat_v2())
-    await eventually(lambda: upstream.sent > 0)
+    await gateway.until_answering(1)
     await gateway.gateway.stop()
     assert "Half" in (await turn).text
     second = await start(text)
@@ -289,7 +290,7 @@ async def test_a_kept_connection_has_time_for_one_more(
             assert b"Connection: close" not in await reader.readuntil(LAST)
         await gateway.gateway.public.refuse()
         used[1].write(written(*CHATS["v2"]))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await gateway.gateway.stop()
             answer = await used[0].read()
             assert await idle[0].read() == b""
@@ -305,7 +306,7 @@ async def test_pipelined_requests_are_all_answered(
     upstream.answers(openai_text("Hello"))
     gateway = await start(config(upstream.url))
     gateway.gateway.public.part()
-    async with connected(gateway) as (reader, writer), asyncio.timeout(5):
+    async with connected(gateway) as (reader, writer), asyncio.timeout(PATIENCE):
         writer.write(written(*CHATS["v2"]) * 3)
         answers = await reader.read()
     assert answers.count(b"HTTP/1.1 200 ") == 3
@@ -314,7 +315,7 @@ async def test_pipelined_requests_are_all_answered(
 
 
 def read_all(client: socket.socket) -> bytes:
-    client.settimeout(10)
+    client.settimeout(30)
     return b"".join(iter(lambda: client.recv(1 << 16), b""))
 
 
@@ -351,7 +352,7 @@ class Storm(threading.Thread):
     def run(self) -> None:
         while True:
             try:
-                client = socket.create_connection(self._address, timeout=20)
+                client = socket.create_connection(self._address, timeout=30)
             except OSError:
                 return
             with client:
@@ -376,7 +377,7 @@ async def test_a_stop_under_load_loses_nothing(start: Start, upstream: ScriptedU
     storms = [Storm(address(gateway)) for _ in range(8)]
     for storm in storms:
         storm.start()
-    await eventually(lambda: sum(storm.served for storm in storms) > 100, 20)
+    await eventually(lambda: sum(storm.served for storm in storms) > 100, 60)
     await gateway.gateway.stop()
     await asyncio.gather(*(asyncio.to_thread(storm.join) for storm in storms))
     assert [storm.lost for storm in storms] == [[]] * len(storms)

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Callable, Mapping
 import pytest
 import uvloop
 
-from tests.e2e.conftest import start, upstream
+from tests.e2e.conftest import stalled, start, upstream
 from tests.e2e.scripted import ScriptedUpstream
 
-__all__ = ["second", "start", "upstream"]
+__all__ = ["second", "stalled", "start", "upstream"]
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -16,6 +16,7 @@ from tests.e2e.scripted import (
     Reset,
     Slowly,
     Step,
+    at_once,
     chunk,
     document,
     head,
@@ -257,7 +258,8 @@ def _of_kinds() -> dict[str, Fault]:
             ),
             f"{form}: stall": broken(
                 ErrorCode.IDLE_TIMEOUT,
-                *_streams(form, "truncated", Hang),
+                at_once(_streams(form, "truncated")),
+                Hang,
                 text="Your ",
                 kind=kind,
                 clock="idle",

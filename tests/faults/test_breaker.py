@@ -36,7 +36,12 @@ async def open_breaker(gateway: Running, upstream: ScriptedUpstream) -> None:
     upstream.answers(*[document(ERROR, 500)] * FIVE)
     for _ in range(FIVE):
         assert (await gateway.chat_v2()).status == 502
-    assert breakers(gateway)["main/m"] == "open"
+    assert opened(gateway) == 1
+
+
+def opened(gateway: Running) -> int:
+    """How often it has. Whether it still is, would be the clock's to say."""
+    return next(iter(gateway.gateway.states)).breaker.opened
 
 
 @pytest.mark.parametrize("dialect", CHATS)
@@ -81,7 +86,7 @@ async def test_a_try_that_fails_opens_it_again(start: Start, upstream: ScriptedU
     upstream.answers(document(ERROR, 500))
 
     assert (await gateway.chat_v2()).status == 502
-    assert breakers(gateway)["main/m"] == "open"
+    assert opened(gateway) == 2
 
 
 async def test_a_client_that_leaves_a_try_makes_room_for_the_next(

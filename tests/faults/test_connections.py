@@ -116,7 +116,7 @@ async def test_broken_http_is_an_error(kind: str, start: Start, upstream: Script
     assert (await gateway.chat_v2()).status == 502
     assert await gateway.upstream_errors() == {code: 1}
     await gateway.settled()
-    await upstream.until_open(0, timeout=1.0)
+    await upstream.until_open(0)
 
 
 async def test_what_comes_unasked_closes_an_idle_connection(
@@ -151,28 +151,34 @@ async def test_a_connection_closed_while_idle_is_not_used(
 
 async def test_idle_connections_are_given_up(start: Start, upstream: ScriptedUpstream) -> None:
     """After `keepalive`, each in its time."""
-    go = asyncio.Event()
-    upstream.answers([head(), Wait(go), *openai_text("Hello")[1:]])
+    go, go_on = asyncio.Event(), asyncio.Event()
+    text = openai_text("Hello")
+    upstream.answers([text[0], Wait(go), *text[1:]], [text[0], Wait(go_on), *text[1:]])
     gateway = await start(config(upstream.url, upstream='keepalive = "60ms"'))
     first = asyncio.ensure_future(gateway.chat_v2())
+    await upstream.until_requests(1)
     other = asyncio.ensure_future(gateway.chat_v2())
     await upstream.until_requests(2)
-    go.set()
-    await asyncio.gather(first, other)
-    await gateway.settled()
     assert upstream.open == 2
-    await asyncio.sleep(0.03)
-    await gateway.chat_v2()
 
-    await upstream.until_open(1, timeout=1.0)
-    await upstream.until_open(0, timeout=1.0)
+    go.set()
+    await upstream.until_open(1)
+    assert (await first).text == "Hello"
+    go_on.set()
+    await upstream.until_open(0)
+    assert (await other).text == "Hello"
     assert upstream.accepted == 2
 
 
+# More than any test waits: that it ran out would be no part of one.
+LONG_GRACE = 60.0
+
+
 async def test_a_late_end_within_the_grace_saves_the_connection(
-    start: Start, upstream: ScriptedUpstream
+    start: Start, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The stream was complete with `[DONE]`; the message ends a moment later."""
+    monkeypatch.setattr("gateway.proxy.connection.RELEASE_GRACE", LONG_GRACE)
     hang_up = asyncio.Event()
     upstream.answers([*HELLO, Wait(hang_up), chunk(b": late\n\n"), END], openai_text("again"))
     gateway = await start(config(upstream.url))
@@ -193,21 +199,22 @@ async def test_an_end_that_does_not_come_closes_the_connection(
     upstream.answers([*HELLO, Hang])
     gateway = await start(config(upstream.url))
     assert (await gateway.chat_v2()).text == "Hello"
-    await upstream.until_open(0, timeout=1.0)
+    await upstream.until_open(0)
     await gateway.settled()
 
 
 @pytest.mark.parametrize("after", [[Close], [b"zz\r\n", Hang]])
 async def test_a_break_within_the_grace_closes_the_connection(
-    after: Script, start: Start, upstream: ScriptedUpstream
+    after: Script, start: Start, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The turn was complete: nobody is told."""
+    monkeypatch.setattr("gateway.proxy.connection.RELEASE_GRACE", LONG_GRACE)
     go = asyncio.Event()
     upstream.answers([*HELLO, Wait(go), *after])
     gateway = await start(config(upstream.url))
     assert (await gateway.chat_v2()).text == "Hello"
     go.set()
-    await upstream.until_open(0, timeout=1.0)
+    await upstream.until_open(0)
     await gateway.settled()
     assert not await gateway.upstream_errors()
 
@@ -233,7 +240,7 @@ async def test_an_endless_error_is_not_read(
     gateway = await start(config(upstream.url))
     assert (await gateway.chat_v2()).status == 502
     await gateway.settled()
-    await upstream.until_open(0, timeout=1.0)
+    await upstream.until_open(0)
 
 
 async def test_turns_in_flight_outlive_a_stop_of_the_pool(
@@ -249,4 +256,4 @@ async def test_turns_in_flight_outlive_a_stop_of_the_pool(
     go.set()
 
     assert (await turn).text == "Hello"
-    await upstream.until_open(0, timeout=1.0)
+    await upstream.until_open(0)

@@ -14,6 +14,7 @@ from tests.e2e.conftest import Start
 from tests.e2e.running import Answered, Running, config, written
 from tests.e2e.scripted import (
     END,
+    PATIENCE,
     Close,
     Hang,
     Reset,
@@ -21,6 +22,7 @@ from tests.e2e.scripted import (
     ScriptedUpstream,
     Step,
     Wait,
+    at_once,
     chunk,
     delta,
     document,
@@ -36,7 +38,6 @@ from tests.faults.wellformed import DONE, kinds
 ERROR: Json = {"error": {"message": "GPU 7 is on fire", "type": "server_error"}}
 HALF = chunk(event(delta("world"))[:25])
 LAST_CHUNK = b"\r\n0\r\n\r\n"
-FAST = 'timeouts = { first_event = "150ms", idle = "150ms" }'
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +168,7 @@ async def test_nothing_is_buffered_on_the_way(
     upstream.answers([*script, chunk(event(finish()) + b"data: [DONE]\n\n"), END])
     gateway = await start(config(upstream.url, more=client.config))
 
-    async with asyncio.timeout(10), gateway.raw(client.path, client.body) as (reader, _):
+    async with asyncio.timeout(PATIENCE), gateway.raw(client.path, client.body) as (reader, _):
         answered = (await reader.readuntil(b"\r\n\r\n")).lower()
         for number, event_ in enumerate(heard):
             await reader.readuntil(b"word%d" % number)
@@ -200,7 +201,7 @@ async def test_heartbeats(
     upstream.answers([*said("Hello"), chunk(half[:20]), Wait(pinged), chunk(half[20:]), rest, END])
     gateway = await start(config(upstream.url, more=client.config))
 
-    async with asyncio.timeout(10), gateway.raw(client.path, client.body) as (reader, _):
+    async with asyncio.timeout(PATIENCE), gateway.raw(client.path, client.body) as (reader, _):
         answer = await reader.readuntil(b": ping\n\n")
         pinged.set()
         answer += await reader.readuntil(LAST_CHUNK)
@@ -229,9 +230,10 @@ async def test_one_error_and_no_finish_after_a_fault(
     good for another request."""
     client = CLIENTS[name]
     script, outcome = FAULTS[fault]
-    upstream.answers([*said("Hello"), *script], openai_text("Hello"))
-    gateway = await start(config(upstream.url, upstream=FAST, more=client.config))
-    async with asyncio.timeout(10), gateway.raw(client.path, client.body) as (reader, writer):
+    upstream.answers([*said("Hello"), *script], [at_once(openai_text("Hello"))])
+    clocks = 'idle = "150ms"' if fault == "silence" else ""
+    gateway = await start(config(upstream.url, clocks=clocks, more=client.config))
+    async with asyncio.timeout(PATIENCE), gateway.raw(client.path, client.body) as (reader, writer):
         failed = await reader.readuntil(LAST_CHUNK)
         writer.write(written(client.path, client.body))
         again = await reader.readuntil(LAST_CHUNK)
@@ -318,8 +320,9 @@ async def test_another_target_before_the_first_word(
     client = CLIENTS[name]
     upstream.answers(document(ERROR, 429, Retry_After="7"), sse(ERROR), [head(), Close], [Hang])
     second.answers(openai_text("Hello"))
+    clocks = 'first_event = "150ms"'
     gateway = await start(
-        config(upstream.url, second=second.url, upstream=FAST, more=client.config)
+        config(upstream.url, second=second.url, clocks=clocks, more=client.config)
     )
 
     for _ in range(4):

@@ -8,7 +8,16 @@ from gateway.core.events import Json
 from gateway.wire import json
 from tests.e2e.conftest import Start
 from tests.e2e.running import CHATS, Running, config, eventually, written
-from tests.e2e.scripted import Hang, Script, ScriptedUpstream, document, head, openai_text, said
+from tests.e2e.scripted import (
+    SECOND,
+    Hang,
+    Script,
+    ScriptedUpstream,
+    document,
+    head,
+    openai_text,
+    said,
+)
 
 pytestmark = pytest.mark.parametrize("start", ["plain", "tls"], indirect=True)
 
@@ -37,7 +46,7 @@ async def test_the_upstream_is_left_within_a_second(
         await upstream.until_requests(1)
         if ask != "whole" and stage == "its first words":
             await reader.readuntil(b"Hello")
-    await upstream.until_open(0, timeout=1.0)
+    await upstream.until_open(0, timeout=SECOND)
 
     await gateway.settled()
     assert await gateway.outcomes() == {"client_gone": 1}
@@ -54,7 +63,7 @@ async def test_eight_clients_leave_at_once(start: Start, upstream: ScriptedUpstr
     async with asyncio.TaskGroup() as clients:
         for _ in range(8):
             clients.create_task(_leave_at(gateway, path, body, b"Hello"))
-    await upstream.until_open(0, timeout=1.0)
+    await upstream.until_open(0, timeout=SECOND)
 
     assert upstream.accepted == 8
     await gateway.settled()
@@ -70,7 +79,7 @@ async def test_nobody_else_is_asked_for_a_client_that_left(
 
     async with gateway.raw(*CHATS["v2"]):
         await upstream.until_requests(1)
-    await upstream.until_open(0, timeout=1.0)
+    await upstream.until_open(0, timeout=SECOND)
 
     await gateway.settled()
     assert second.accepted == 0
@@ -88,9 +97,9 @@ async def test_a_thousand_aborts_leave_nothing(start: Start, upstream: ScriptedU
         async with asyncio.TaskGroup() as clients:
             for _ in range(50):
                 clients.create_task(_leave_at(gateway, path, body, b"Hello"))
-        await gateway.settled(timeout=5.0)
+        await gateway.settled()
 
-    await upstream.until_open(0, timeout=1.0)
+    await upstream.until_open(0, timeout=SECOND)
     await eventually(lambda: len(asyncio.all_tasks()) <= tasks)
     assert gateway.gateway.snapshot.clients["main"].open_connections == 0
     assert await gateway.outcomes() == {"client_gone": 1000}
@@ -110,7 +119,7 @@ async def test_aborts_while_connecting_are_counted_right(
                 await asyncio.sleep(0)
     await gateway.settled()
 
-    await upstream.until_open(0, timeout=1.0)
+    await upstream.until_open(0, timeout=SECOND)
     assert gateway.gateway.snapshot.clients["main"].open_connections == 0
 
 

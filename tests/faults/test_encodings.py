@@ -220,7 +220,7 @@ async def test_a_compressed_stream_that_breaks_is_an_error(
 
     assert b"event: error" in answer
     assert b"event: done" not in answer
-    await upstream.until_open(0, timeout=1.0)
+    await upstream.until_open(0)
     assert await gateway.upstream_errors() == {"upstream_malformed": 1}
 
 

@@ -25,7 +25,8 @@ from tests.e2e.scripted import (
 
 ERROR: Json = {"error": {"message": "GPU 7 is on fire", "type": "server_error"}}
 HTML = b"<html>Bad gateway</html>"
-FAST = 'retries = 0\ntimeouts = { connect = "100ms", first_event = "150ms", idle = "150ms" }'
+NO_RETRIES = "retries = 0"
+SOON = 'first_event = "150ms"'
 
 # What the first target does, and what it is counted as.
 FAILURES: dict[str, tuple[Script, str]] = {
@@ -69,7 +70,10 @@ async def test_the_second_target_answers(
     script, code = FAILURES[failure]
     upstream.answers(script)
     second.answers(openai_text("Hello", " world"))
-    gateway = await start(config(upstream.url, upstream=FAST, second=second.url))
+    clocks = SOON if script[-1] is Hang else ""
+    gateway = await start(
+        config(upstream.url, upstream=NO_RETRIES, clocks=clocks, second=second.url)
+    )
     answer = await gateway.chat_v2(stream=stream)
 
     assert answer.status == 200
@@ -105,10 +109,11 @@ async def test_an_upstream_that_does_not_accept_is_passed_over(
             filler.setblocking(False)
             filler.connect_ex(full.getsockname())
         url = f"http://127.0.0.1:{full.getsockname()[1]}"
-        gateway = await start(config(url, second=upstream.url, upstream=FAST))
+        clocks = 'connect = "100ms"'
+        gateway = await start(config(url, second=upstream.url, upstream=NO_RETRIES, clocks=clocks))
         assert (await gateway.chat_v2()).text == "Hello"
         assert await gateway.upstream_errors() == {"connect_timeout": 1}
-        alone = await start(config(url, upstream=FAST))
+        alone = await start(config(url, upstream=NO_RETRIES, clocks=clocks))
         assert (await alone.chat_v2()).status == 504
 
 
@@ -137,7 +142,10 @@ async def test_nothing_is_tried_again_after_the_first_content(
     """A second answer would repeat the first's text."""
     upstream.answers([*said("Hello"), fault])
     second.answers(openai_text("no"))
-    gateway = await start(config(upstream.url, second=second.url, upstream=FAST))
+    clocks = 'idle = "150ms"' if fault is Hang else ""
+    gateway = await start(
+        config(upstream.url, second=second.url, upstream=NO_RETRIES, clocks=clocks)
+    )
     answer = await gateway.chat_v2(stream=stream)
 
     assert b"no" not in answer.body.replace(b"upstream ended", b"")

@@ -155,7 +155,7 @@ async def test_silence(checking: Checking, upstream: ScriptedUpstream) -> None:
         config(upstream.url, upstream=checked(interval=NEVER_AGAIN, timeout="20ms", failures=1))
     )
 
-    assert await asyncio.wait_for(checking.next(), 4) == ("main", False, True)
+    assert await asyncio.wait_for(checking.next(), 15) == ("main", False, True)
     assert checking.lines[0]["problem"] == "timeout"
     await upstream.until_open(0)
 

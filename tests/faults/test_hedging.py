@@ -9,7 +9,7 @@ from gateway.core.events import Json
 from gateway.proxy import attempts, opening
 from tests.e2e.conftest import Start
 from tests.e2e.running import CHATS, config, eventually
-from tests.e2e.scripted import Hang, ScriptedUpstream, Wait, document, openai_text, said
+from tests.e2e.scripted import PATIENCE, Hang, ScriptedUpstream, Wait, document, openai_text, said
 
 ERROR: Json = {"error": {"message": "no", "type": "server_error"}}
 SOON = 'hedge_after = "50ms"'
@@ -134,10 +134,11 @@ async def test_nobody_is_left_to_ask(
     go_on = asyncio.Event()
     upstream.answers(document(ERROR, 500))
     second.answers([Wait(go_on), *openai_text("Hello")])
-    gateway = await start(config(upstream.url, second=second.url, agent=SOON))
+    agent = 'hedge_after = "1s"'  # far longer than the first one needs to fail
+    gateway = await start(config(upstream.url, second=second.url, agent=agent))
     turn = asyncio.ensure_future(gateway.chat_v2())
     await second.until_requests(1)
-    asyncio.get_running_loop().call_later(0.2, go_on.set)
+    asyncio.get_running_loop().call_later(1.5, go_on.set)
 
     assert (await turn).text == "Hello"
     assert len(second.requests) == 1
@@ -151,7 +152,7 @@ async def test_a_target_without_room_does_not_hide_why_the_other_failed(
     fail = asyncio.Event()
     upstream.answers(document(ERROR, 500), [Wait(fail), *document(ERROR, 500)])
     second.answers([*said("Hello"), Hang])
-    one = 'retries = 0\nmax_streams = 1\nqueue = { size = 1, timeout = "500ms" }'
+    one = 'retries = 0\nmax_streams = 1\nqueue = { size = 1, timeout = "1500ms" }'
     gateway = await start(config(upstream.url, second=second.url, agent=SOON, upstream=one))
     async with gateway.raw(*CHATS["v2"]) as (reader, _):
         await reader.readuntil(b"Hello")
@@ -187,7 +188,7 @@ async def test_a_client_that_leaves_as_the_other_is_let_go(
     second.answers([*said("Hello"), Hang])
     gateway = await start(config(upstream.url, second=second.url, agent=SOON))
     async with gateway.raw(*CHATS["v2"]):
-        await asyncio.wait_for(letting_go.wait(), 5)
+        await asyncio.wait_for(letting_go.wait(), PATIENCE)
     await eventually(lambda: not gateway.gateway.limiter.busy)
     gone.set()
 

@@ -92,12 +92,12 @@ async def test_a_turn_without_its_client_asks_every_target(
     fail = asyncio.Event()
     upstream.answers([Wait(fail), *document(ERROR, 500)])
     second.answers(openai_text("Hello"))
-    agent = 'on_disconnect = "keep"\nopen_after = "150ms"'
+    agent = 'on_disconnect = "keep"\nopen_after = "1s"'
     gateway = await start(config(upstream.url, second=second.url, agent=agent))
     async with gateway.raw(*CHATS["v2"]):
         await upstream.until_requests(1)
-    await eventually(lambda: gateway.gateway._pipeline.open_turns.count == 1)
-    asyncio.get_running_loop().call_later(0.3, fail.set)
+    await gateway.noticed()
+    asyncio.get_running_loop().call_later(1.5, fail.set)  # when it would have been early
     await gateway.settled()
     assert len(second.requests) == 1
     assert await gateway.counted("oc_gateway_drained_turns_total", "ending") == {"complete": 1}
@@ -123,8 +123,10 @@ async def test_until_then_a_failure_has_its_status(
     """And the next target answers."""
     upstream.answers(failure)
     second.answers(openai_text("Hello"))
-    soon = 'retries = 0\ntimeouts = { first_event = "200ms" }'
-    gateway = await start(config(upstream.url, second=second.url, agent=LATE, upstream=soon))
+    clocks = 'first_event = "200ms"' if failure == [Hang] else ""
+    gateway = await start(
+        config(upstream.url, second=second.url, agent=LATE, upstream="retries = 0", clocks=clocks)
+    )
 
     assert (await gateway.chat_v2()).text == "Hello"
     second.answers(document(ERROR, 500))
@@ -137,9 +139,11 @@ async def test_a_whole_answer_waits(start: Start, upstream: ScriptedUpstream) ->
     go_on = asyncio.Event()
     upstream.answers([Wait(go_on), *document(ERROR, 500)])
     gateway = await start(config(upstream.url, agent=EARLY))
+    turn = asyncio.ensure_future(gateway.post(*CHATS["whole"]))
+    await upstream.until_requests(1)
     asyncio.get_running_loop().call_later(0.2, go_on.set)
 
-    assert (await gateway.post(*CHATS["whole"])).status == 502
+    assert (await turn).status == 502
 
 
 async def test_a_client_that_leaves_ends_it(start: Start, upstream: ScriptedUpstream) -> None:

@@ -19,6 +19,7 @@ from tests.e2e.reading import AGENTSGT, ASKING, CHATS, STREAMS, Readers, reading
 from tests.e2e.running import Running, config, eventually
 from tests.e2e.scripted import (
     END,
+    PATIENCE,
     Hang,
     Script,
     ScriptedUpstream,
@@ -67,12 +68,6 @@ def numbers(body: bytes | bytearray) -> list[int]:
     return [int(match[1]) for match in found if match]
 
 
-async def noticed(gateway: Running, left: int = 0) -> None:
-    server = gateway.gateway.public._runner.server
-    assert server is not None
-    await eventually(lambda: len(server.connections) == left)
-
-
 @pytest.fixture
 async def readers() -> AsyncIterator[Readers]:
     async with reading() as clients:
@@ -99,7 +94,7 @@ async def test_the_rest_of_a_stream(
     conversation = client.header("X-Conversation-Id")
     assert (conversation is None) is (dialect == "agentsgt")
     client.leave()
-    await noticed(gateway)
+    await gateway.noticed()
     story.tell(2)
 
     again = await readers.resume(gateway, dialect, conversation, client.last_id)
@@ -518,7 +513,7 @@ async def test_the_conversation_is_busy_while_it_runs(
     client = await (await readers.ask(gateway, "v2", conversationId=known)).begin()
     await client.until(b"Two")
     client.leave()
-    await noticed(gateway, left=1)  # that of the other client, kept alive
+    await gateway.noticed(left=1)  # that of the other client, kept alive
     refused = await gateway.chat_v2(conversationId=known)
     assert (refused.status, refused.error["code"]) == (409, "CHAT_CONVERSATION_BUSY")
 
@@ -588,7 +583,7 @@ async def test_a_client_that_stalls_is_cut(
     """After `write_timeout`; that the log has all that it needs does not help it."""
     flood = Flood(400)
     upstream.answers(flood.script)
-    server = 'resume = { max_log = "64MiB" }\nwrite_timeout = "200ms"'
+    server = 'resume = { max_log = "64MiB" }\nwrite_timeout = "2s"'
     gateway = await start(config(upstream.url, server=server))
     fast = await (await readers.ask(gateway, "v2")).begin()
     slow = await readers.resume(gateway, "v2", fast.header("X-Conversation-Id"))
@@ -656,9 +651,9 @@ async def test_without_readers_the_upstream_does_not_wait(
     client = await (await readers.ask(gateway, "v2")).begin()
     await client.until(b"One ")
     client.leave()
-    await noticed(gateway)
+    await gateway.noticed()
     begun.set()
-    await gateway.settled(timeout=20)
+    await gateway.settled(timeout=60)
     assert await gateway.counted("oc_gateway_drained_turns_total", "ending") == {"complete": 1}
     assert _feed(gateway).log.size <= 100 << 10
 
@@ -674,7 +669,7 @@ async def test_a_stop_tells_all_who_read(
     gateway = await start(config(upstream.url, server='drain_timeout = "50ms"'))
     first = await (await readers.ask(gateway, "v2")).begin()
     second = await readers.resume(gateway, "v2", first.header("X-Conversation-Id"))
-    await asyncio.wait_for(gateway.gateway.stop(), 10)
+    await asyncio.wait_for(gateway.gateway.stop(), PATIENCE)
     for client in (first, second):
         assert b"the gateway is restarting" in await client.rest()
         assert client.body.endswith(b"data: [DONE]\n\n")

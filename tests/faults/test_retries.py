@@ -20,8 +20,7 @@ from tests.e2e.scripted import (
 )
 
 ERROR: Json = {"error": {"message": "GPU 7 is on fire", "type": "server_error"}}
-FAST = 'timeouts = { connect = "300ms", first_event = "300ms", idle = "300ms" }'
-AFTER_SEND = f"{FAST}\nretry_after_send = true"
+AFTER_SEND = "retry_after_send = true"
 
 TURNED_AWAY: dict[str, Script] = {
     "429": document(ERROR, 429),
@@ -50,6 +49,12 @@ PERHAPS_RUN: dict[str, Script] = {
 }
 
 
+def patience(failure: str) -> str:
+    """The clock that ends silence. It is the second attempt's as well, which has to be answered
+    before it runs out."""
+    return 'first_event = "2s"' if failure == "silence" else ""
+
+
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("failure", TURNED_AWAY)
 async def test_who_was_turned_away_asks_again(
@@ -57,7 +62,7 @@ async def test_who_was_turned_away_asks_again(
 ) -> None:
     """Once, by default."""
     upstream.answers(TURNED_AWAY[failure], openai_text("Hello"))
-    gateway = await start(config(upstream.url, upstream=FAST))
+    gateway = await start(config(upstream.url))
 
     assert (await gateway.chat_v2(stream=stream)).status == 200
     assert len(upstream.requests) == 2
@@ -71,7 +76,7 @@ async def test_what_may_have_run_is_not_asked_again(
 ) -> None:
     """Nor what would only fail again."""
     upstream.answers({**FINAL, **PERHAPS_RUN}[failure], openai_text("Hello"))
-    gateway = await start(config(upstream.url, upstream=FAST))
+    gateway = await start(config(upstream.url, clocks=patience(failure)))
 
     assert (await gateway.chat_v2()).status >= 400
     assert len(upstream.requests) == 1
@@ -83,7 +88,7 @@ async def test_what_may_have_run_is_asked_again_where_that_is_wanted(
 ) -> None:
     """`retry_after_send`: of upstreams where a second run costs nothing but itself."""
     upstream.answers(PERHAPS_RUN[failure], openai_text("Hello"))
-    gateway = await start(config(upstream.url, upstream=AFTER_SEND))
+    gateway = await start(config(upstream.url, upstream=AFTER_SEND, clocks=patience(failure)))
 
     assert (await gateway.chat_v2()).status == 200
     assert len(upstream.requests) == 2
@@ -95,7 +100,7 @@ async def test_a_hosted_agent_may_have_heard_what_a_proxy_gave_up(
 ) -> None:
     """Asked again, it would have the question in its conversation twice."""
     upstream.answers(document(ERROR, status), document(ERROR, status))
-    gateway = await start(config(upstream.url, kind="bookbag", target='agent = "7"', upstream=FAST))
+    gateway = await start(config(upstream.url, kind="bookbag", target='agent = "7"'))
 
     assert (await gateway.chat_v2()).status >= 400
     assert len(upstream.requests) == asked

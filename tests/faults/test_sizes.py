@@ -34,7 +34,7 @@ async def test_an_event_over_the_limit_is_an_error(
         {"type": "error", "errorText": "the upstream sent an event that is too large"},
         "[DONE]",
     ]
-    await upstream.until_open(0, timeout=1.0)
+    await upstream.until_open(0)
     assert await gateway.outcomes() == {"upstream_oversized": 2}
 
 
@@ -55,7 +55,7 @@ async def test_an_event_that_never_ends_takes_no_memory(
 
     assert [name for name, _ in answer.frames] == ["token", "error"]
     assert peak < 4 << 20
-    await upstream.until_open(0, timeout=1.0)
+    await upstream.until_open(0)
     assert upstream.sent < 100_000_000
 
 
@@ -71,4 +71,4 @@ async def test_an_answer_over_the_limit_is_an_error(
         ("message", {"type": "error", "errorText": "the upstream's answer is too large"}),
         ("message", "[DONE]"),
     ]
-    await upstream.until_open(0, timeout=1.0)
+    await upstream.until_open(0)

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import tracemalloc
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import pytest
@@ -19,7 +20,7 @@ PIECE = chunk(event(delta("x" * TEXT)))
 
 @pytest.mark.parametrize("dialect", ["v1", "v2"])
 async def test_a_client_that_never_reads_is_cut(
-    dialect: str, start: Start, upstream: ScriptedUpstream
+    dialect: str, start: Start, upstream: ScriptedUpstream, stalled: Callable[[], str]
 ) -> None:
     """200 MB are to come: the upstream is paused, memory stays flat, the turn ends."""
     upstream.answers([*said("Hello"), *[PIECE] * (200_000_000 // len(PIECE))])
@@ -32,7 +33,7 @@ async def test_a_client_that_never_reads_is_cut(
         client = await _deaf_client(gateway, dialect)
         await upstream.until_requests(1)
         grown = 0
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while upstream.open:
                 await asyncio.sleep(0.01)
                 grown = max(grown, tracemalloc.get_traced_memory()[0])
@@ -41,7 +42,7 @@ async def test_a_client_that_never_reads_is_cut(
     client.close()
     await gateway.settled()
 
-    assert await gateway.outcomes() == {"client_stalled": 1}
+    assert await gateway.outcomes() == {stalled(): 1}
     # What the kernel's buffers took was read, and is kept for the conversation until the end.
     relayed = sum((await gateway.counted("oc_gateway_events_total", "upstream")).values()) * TEXT
     assert relayed < 20_000_000
@@ -62,10 +63,10 @@ async def test_a_slow_client_is_not_the_upstreams_fault(
             *sse()[-1:],
         ]
     )
-    gateway = await start(config(upstream.url, upstream='timeouts = { idle = "150ms" }'))
+    gateway = await start(config(upstream.url, clocks='idle = "1s"'))
     client = await _deaf_client(gateway, "v2")
     await upstream.until_requests(1)
-    await asyncio.sleep(0.3)  # longer than the upstream may be silent
+    await asyncio.sleep(1.5)  # longer than the upstream may be silent
     answer = await asyncio.to_thread(_read, client)
     client.close()
 
@@ -74,15 +75,16 @@ async def test_a_slow_client_is_not_the_upstreams_fault(
 
 
 async def test_the_total_clock_runs_for_slow_clients_too(
-    start: Start, upstream: ScriptedUpstream
+    start: Start, upstream: ScriptedUpstream, stalled: Callable[[], str]
 ) -> None:
     """A turn that takes too long is over, whoever is slow."""
     upstream.answers([head(), *[PIECE] * 4000])
     gateway = await start(
         config(
             upstream.url,
-            server='write_timeout = "300ms"',
-            upstream='timeouts = { total = "100ms" }\nmax_answer = "1GiB"',
+            server='write_timeout = "1500ms"',
+            upstream='max_answer = "1GiB"',
+            clocks='total = "1s"',
         )
     )
     client = await _deaf_client(gateway, "v2")
@@ -90,7 +92,7 @@ async def test_the_total_clock_runs_for_slow_clients_too(
     await upstream.until_open(0)
     client.close()
     await gateway.settled()
-    assert await gateway.outcomes() == {"client_stalled": 1}
+    assert await gateway.outcomes() == {stalled(): 1}
 
 
 async def _deaf_client(gateway: Running, dialect: str) -> socket.socket:
@@ -111,7 +113,7 @@ def _read(client: socket.socket) -> bytes:
 def _ask(gateway: Running, request: bytes) -> socket.socket:
     parts = urlsplit(gateway.url)
     client = socket.socket()
-    client.settimeout(10)
+    client.settimeout(30)
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client.connect((parts.hostname, parts.port))
     if gateway.tls is not None:

@@ -14,7 +14,7 @@ from cryptography.x509.oid import NameOID
 
 from tests.e2e.conftest import Start
 from tests.e2e.running import CHATS, config
-from tests.e2e.scripted import Close, Hang, Reset, ScriptedUpstream, openai_text, said
+from tests.e2e.scripted import SECOND, Close, Hang, Reset, ScriptedUpstream, openai_text, said
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ async def test_a_client_that_leaves_behind_tls(start: Start, secure: ScriptedUps
     gateway = await start(config(secure.url, upstream="verify = false"))
     async with gateway.raw(*CHATS["v2"]) as (reader, _):
         await reader.readuntil(b"Hello")
-    await secure.until_open(0, timeout=1.0)
+    await secure.until_open(0, timeout=SECOND)
     await gateway.settled()
 
 
@@ -107,11 +107,11 @@ async def test_plain_http_from_a_tls_port_is_unreachable(
     start: Start, upstream: ScriptedUpstream
 ) -> None:
     """A server that does not speak TLS at all."""
-    upstream.answers([b"HTTP/1.1 400 Bad Request\r\n\r\n", Close])
+    upstream.greeting = [b"HTTP/1.1 400 Bad Request\r\n\r\n", Close]
     url = upstream.url.replace("http:", "https:")
-    gateway = await start(config(url, upstream='timeouts = { connect = "200ms" }'))
+    gateway = await start(config(url))
     answer = await gateway.chat_v2()
-    assert answer.status in (503, 504)
+    assert answer.status == 503
     await gateway.settled()
 
 

@@ -18,12 +18,12 @@ from gateway.observe.exchange import COMPLETE
 from gateway.observe.logs import build_logger
 from gateway.wire import json
 from tests.e2e.running import Answered, Running, config, eventually
-from tests.e2e.scripted import ScriptedUpstream
+from tests.e2e.scripted import PATIENCE, ScriptedUpstream
 from tests.e2e.speaking import ASK
 from tests.faults.fault import CLOCKS, KINDS, Fault
 from tests.faults.judging import CLIENTS, Client, faulted, seconds
 
-SPARE = 5.0
+SPARE = 25.0
 """Seconds that a turn may take beside its clock, on a machine that has other things to do."""
 
 _SHARED = """retries = 0
@@ -78,7 +78,7 @@ class Trial:
         requests = [line for line in lines if line["event"] == "request"]
         return {json.text(line["request_id"]): json.text(line["outcome"]) for line in requests}
 
-    async def left(self, timeout: float = 5.0) -> dict[str, int]:
+    async def left(self, timeout: float = PATIENCE) -> dict[str, int]:
         """What is still held when everybody has gone: nothing, in a while."""
         try:
             await eventually(lambda: not self._held(), timeout)
@@ -194,12 +194,14 @@ def _agents(faults: Iterable[Fault], places: dict[str, str]) -> str:
 
 def _agent(number: int, name: str, fault: Fault, url: str) -> str:
     kind, target, more = KINDS[fault.kind]
-    clock = CLOCKS[fault.clock][0] if fault.clock else ""
+    clocks = [CLOCKS[fault.clock][0]] if fault.clock else []
+    if fault.clock != "connect":
+        clocks.append(f'connect = "{PATIENCE}s"')
     return f"""
 [upstreams.{name}]
 kind = "{kind}"
 base_url = "{url}"
-timeouts = {{ {clock} }}
+timeouts = {{ {", ".join(clocks)} }}
 {more}
 {_SHARED}
 [[agents]]

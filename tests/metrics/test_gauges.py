@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway.admin.gauges import StateCollector
 from gateway.core.errors import ErrorCode
-from gateway.limits.limiter import Limiter
+from gateway.limits.local import LocalLimiter
 from gateway.proxy.open_turns import OpenTurns
 from gateway.targets.lease import Lease
 from gateway.targets.states import States
@@ -139,7 +139,7 @@ def registered(gateway: Running, states: States) -> CollectorRegistry:
             snapshot=lambda: gateway.gateway.snapshot,
             states=states,
             open_turns=OpenTurns(),
-            limiter=Limiter(),
+            limiter=LocalLimiter(),
             streams=["one", "two"],
         )
     )

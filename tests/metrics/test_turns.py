@@ -10,6 +10,7 @@ from tests.e2e.conftest import Start
 from tests.e2e.running import KEY, Running, config, eventually, written
 from tests.e2e.scripted import (
     END,
+    PATIENCE,
     Hang,
     ScriptedUpstream,
     Wait,
@@ -25,7 +26,7 @@ from tests.metrics.reading import Total, labels_of, scraped
 
 V1, V2 = "/api/v1/chat", "/api/v2/agents/1/chat"
 
-# Seconds that somebody else takes in these tests; and by far less than that is our own.
+# Seconds that somebody else takes in these tests.
 LONG = 0.8
 
 
@@ -33,6 +34,12 @@ def overhead(total: Total, dialect: str = "bookbag-v2") -> tuple[float, float]:
     """How many times it was observed, and the seconds in all."""
     name = "oc_gateway_overhead_seconds"
     return total(f"{name}_count", dialect=dialect), total(f"{name}_sum", dialect=dialect)
+
+
+def all_but(total: Total, seconds: float) -> float:
+    """What requests took beside so many seconds of somebody else's. Our own share is no more than
+    that, however slow the machine; the clock of uvloop knows milliseconds only."""
+    return total("oc_gateway_request_duration_seconds_sum") - seconds + 0.01
 
 
 async def after(seconds: float, then: asyncio.Event) -> None:
@@ -56,7 +63,7 @@ async def test_the_upstreams_time_is_not_ours(
     assert (await turn).status == 200
     count, seconds = overhead(total := await scraped(gateway))
     assert count == 1
-    assert 0 < seconds < LONG / 2
+    assert 0 < seconds <= all_but(total, LONG)
     where = {"agent": "1", "upstream": "main"}
     assert total("oc_gateway_first_event_seconds_sum", **where) >= LONG / 2
     assert total("oc_gateway_request_duration_seconds_sum") >= LONG
@@ -70,14 +77,15 @@ async def test_a_slow_clients_time_is_not_ours(start: Start, upstream: ScriptedU
     port = int(gateway.url.rpartition(":")[2])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request[:-5])
+    await eventually(lambda: len(gateway.gateway.ledger.open) == 1)
     await asyncio.sleep(LONG)
     writer.write(request[-5:])
     await reader.readuntil(b"[DONE]")
     writer.close()
     await gateway.settled()
-    count, seconds = overhead(await scraped(gateway))
+    count, seconds = overhead(total := await scraped(gateway))
     assert count == 1
-    assert 0 < seconds < LONG / 2
+    assert 0 < seconds <= all_but(total, LONG)
 
 
 async def test_a_queues_time_is_not_ours(start: Start, upstream: ScriptedUpstream) -> None:
@@ -87,11 +95,13 @@ async def test_a_queues_time_is_not_ours(start: Start, upstream: ScriptedUpstrea
     upstream.answers([text[0], Wait(go_on), *text[1:]], text)
     gateway = await start(config(upstream.url, upstream="max_streams = 1"))
     turns = [asyncio.ensure_future(gateway.chat_v2()) for _ in range(2)]
+    await eventually(lambda: any(state.slots.waiting for state in gateway.gateway.states))
+    await upstream.until_requests(1)
     await after(LONG, go_on)
     await asyncio.gather(*turns)
-    count, seconds = overhead(await scraped(gateway))
+    count, seconds = overhead(total := await scraped(gateway))
     assert count == 2
-    assert 0 < seconds < LONG / 2
+    assert 0 < seconds <= all_but(total, 2 * LONG)
 
 
 async def test_a_stream_that_may_be_resumed(start: Start, upstream: ScriptedUpstream) -> None:
@@ -100,9 +110,9 @@ async def test_a_stream_that_may_be_resumed(start: Start, upstream: ScriptedUpst
     gateway = await start(config(upstream.url, agent='on_disconnect = "keep"'))
     assert (await gateway.chat_v2()).text == "Hello"
     await eventually(lambda: bool(gateway.log_lines()))
-    count, seconds = overhead(await scraped(gateway))
+    count, seconds = overhead(total := await scraped(gateway))
     assert count == 1
-    assert 0 < seconds < 5
+    assert 0 < seconds <= all_but(total, 0)
 
 
 async def test_no_first_byte_no_share_of_it(start: Start, upstream: ScriptedUpstream) -> None:
@@ -120,10 +130,12 @@ async def test_the_time_between_events(start: Start, upstream: ScriptedUpstream)
     steps = [step for e in events for step in (Wait(e), chunk(event(delta("more"))))]
     upstream.answers([*said("Hello"), *steps, chunk(event(finish()) + b"data: [DONE]\n\n"), END])
     gateway = await start(config(upstream.url))
-    turn = asyncio.ensure_future(gateway.chat_v2())
-    for each in events:
-        await after(0.1, each)
-    await turn
+    async with gateway.raw(V2, {"message": "hi"}) as (reader, _):
+        await reader.readuntil(b"Hello")
+        for each in events:
+            await after(0.1, each)
+        await reader.readuntil(b"[DONE]")
+    await gateway.settled()
     total = await scraped(gateway)
     # Five events, the end among them; and the clock of uvloop knows milliseconds only.
     for name in (
@@ -131,7 +143,7 @@ async def test_the_time_between_events(start: Start, upstream: ScriptedUpstream)
         "gen_ai_client_operation_time_per_output_chunk_seconds",
     ):
         assert total(f"{name}_count") == 1
-        assert 0.29 / 4 <= total(f"{name}_sum") <= 5
+        assert 0.29 / 4 <= total(f"{name}_sum") <= PATIENCE
 
 
 async def test_an_answer_in_one_piece_has_nothing_between(
@@ -152,10 +164,12 @@ async def test_the_names_of_opentelemetry(start: Start, upstream: ScriptedUpstre
     go_on, text = asyncio.Event(), openai_text("Hello", " you")
     upstream.answers([*text[:2], Wait(go_on), *text[2:]])
     gateway = await start(config(upstream.url, agent='allowed_models = ["canary"]'))
-    turn = asyncio.ensure_future(gateway.chat_v1(model="canary"))
-    await eventually(lambda: bool(upstream.requests))
-    await after(0.1, go_on)
-    assert (await turn).status == 200
+    body: Json = {"agentId": 1, "message": "hi", "model": "canary"}
+    async with gateway.raw(V1, body) as (reader, _):
+        assert b"200 OK" in await reader.readuntil(b"Hello")
+        await after(0.1, go_on)
+        await reader.readuntil(b"event: done")
+    await gateway.settled()
     counted = [
         (name.partition("{")[0], labels_of(name), value)
         for name, value in (await gateway.metrics()).items()
@@ -271,7 +285,7 @@ async def test_a_store_that_takes_its_time(start: Start, upstream: ScriptedUpstr
     counted = await gateway.counted("oc_gateway_store_duration_seconds_count", "operation")
     assert counted == {"save": 1}
     sums = await gateway.counted("oc_gateway_store_duration_seconds_sum", "operation")
-    assert 0 < sums["save"] < 5
+    assert 0 < sums["save"] < PATIENCE
 
 
 async def test_the_loop_is_watched(start: Start, upstream: ScriptedUpstream) -> None:

@@ -125,7 +125,7 @@ def _text(urls: dict[str, str]) -> str:
     return config(
         urls["well"],
         agent="credits_per_turn = 2",
-        store='url = "sqlite:///kept.db"\ntimeout = "300ms"',
+        store='url = "sqlite:///kept.db"\ntimeout = "1s"',
         more="".join([*upstreams, *agents, CALLERS]),
     )
 
@@ -241,7 +241,7 @@ async def _store_down(gateway: Following) -> None:
                 await asyncio.sleep(0.2)
     finally:
         connection.close()
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while (await gateway.chat_v2(stream=False)).status != 200:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
 

@@ -121,11 +121,12 @@ async def scraping(folder: Path, target: str) -> AsyncIterator[Prometheus]:
             stderr=stream,
         )
     try:
-        async with aiohttp.ClientSession() as session, asyncio.timeout(90):
+        async with aiohttp.ClientSession() as session:
             server = Prometheus(session, f"http://{address}")
-            while not await server.ready():
-                assert process.returncode is None, log.read_text()
-                await asyncio.sleep(0.05)
+            async with asyncio.timeout(90):
+                while not await server.ready():
+                    assert process.returncode is None, log.read_text()
+                    await asyncio.sleep(0.05)
             yield server
     finally:
         if process.returncode is None:

@@ -66,7 +66,7 @@ async def observed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ob
 
 async def _evaluated(prometheus: Prometheus) -> None:
     """Wait until every rule has been."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while any(rule["health"] == "unknown" for rule in await prometheus.rules()):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
 

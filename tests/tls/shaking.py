@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from cryptography import x509
 
 from tests.certificates import Pair
+from tests.e2e.scripted import PATIENCE
 
 
 def anyone() -> ssl.SSLContext:
@@ -37,7 +38,7 @@ async def shake(
     url: str, context: ssl.SSLContext | None = None, server_hostname: str | None = None
 ) -> Shaken:
     """A new connection, cut at once. Without a name, no name is sent."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         _, writer = await asyncio.open_connection(
             *address(url), ssl=context or anyone(), server_hostname=server_hostname
         )
@@ -49,6 +50,6 @@ async def shake(
 
 async def until_shown(url: str, pair: Pair) -> None:
     """Wait until new connections are shown this certificate."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while (await shake(url)).serial != pair.serial:  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(0.02)

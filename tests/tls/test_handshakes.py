@@ -9,7 +9,7 @@ import pytest
 from gateway.http import tls
 from tests.e2e.conftest import Start
 from tests.e2e.running import Running, config, eventually
-from tests.e2e.scripted import ScriptedUpstream, openai_text
+from tests.e2e.scripted import PATIENCE, ScriptedUpstream, openai_text
 from tests.tls.shaking import address, anyone, shake
 
 secure = pytest.mark.parametrize("start", ["tls"], indirect=True)
@@ -71,7 +71,7 @@ async def test_a_handshake_that_never_ends(
     gateway = await start(ECHOING)
     reader, writer = await asyncio.open_connection(*address(gateway.url))
     writer.write(said)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         assert await reader.read() == b""
     writer.close()
     assert not gateway.log_lines()
@@ -94,7 +94,7 @@ async def test_what_is_no_handshake(
     for _ in range(20):
         reader, writer = await asyncio.open_connection(*address(gateway.url))
         writer.write(said)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             assert b"HTTP" not in await _until_end(reader)
         writer.close()
 

@@ -12,7 +12,7 @@ import pytest
 from gateway.http import server
 from tests.e2e.conftest import Start
 from tests.e2e.running import CHATS, Running, config, eventually, written
-from tests.e2e.scripted import Hang, ScriptedUpstream, openai_text, said
+from tests.e2e.scripted import SECOND, Hang, ScriptedUpstream, openai_text, said
 from tests.tls.shaking import address
 
 pytestmark = pytest.mark.parametrize("start", ["tls"], indirect=True)
@@ -68,7 +68,7 @@ async def test_however_a_client_leaves(
         await asyncio.to_thread(_read_until, client, b"Hello")
 
     leave(client)
-    await upstream.until_open(0, timeout=1.0)
+    await upstream.until_open(0, timeout=SECOND)
     await gateway.settled()
     client.close()
 
@@ -195,7 +195,7 @@ async def test_a_stop_waits_for_handshakes(
 
 
 async def _refused(gateway: Running) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(SOON):
         while gateway.gateway.public._runner.sites:  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(0)
 

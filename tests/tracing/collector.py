@@ -13,6 +13,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1 import trace_pb2
 
+from tests.e2e.scripted import PATIENCE
+
 Value = str | int | bool | tuple[str, ...]
 
 
@@ -53,7 +55,7 @@ class Collector:
     resources: list[dict[str, Value]] = field(default_factory=list)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
-    async def until(self, count: int, timeout: float = 10.0) -> list[Span]:
+    async def until(self, count: int, timeout: float = PATIENCE) -> list[Span]:
         """Wait for so many spans, and have them in the order in which they began."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout), self.changed:
@@ -61,7 +63,7 @@ class Collector:
         assert len(self.spans) == count, [span.name for span in self.spans]
         return sorted(self.spans, key=lambda span: span.began)
 
-    async def until_asked(self, timeout: float = 10.0) -> None:
+    async def until_asked(self, timeout: float = PATIENCE) -> None:
         async with asyncio.timeout(timeout), self.changed:
             await self.changed.wait_for(lambda: bool(self.bodies))
 

@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from gateway.observe import otel_export
 from tests.e2e.conftest import start, upstream
+from tests.e2e.scripted import PATIENCE
 from tests.faults.conftest import second
 from tests.tracing.collector import Collector, collecting
 
@@ -18,6 +20,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("OTEL_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
+    monkeypatch.setattr(otel_export, "FLUSH", PATIENCE)  # of a stop that is to send all there is
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from gateway.observe.logs import build_logger
 from gateway.reload.fixed import needs_restart
 from tests.e2e.conftest import Start
 from tests.e2e.running import KEY, KEY_HASH, Running, config, eventually
-from tests.e2e.scripted import ScriptedUpstream, document, openai_text, sse
+from tests.e2e.scripted import PATIENCE, ScriptedUpstream, document, openai_text, sse
 from tests.e2e.speaking import ASK
 from tests.serving import ROOT, cli
 from tests.tracing.asking import SPAN, TRACE, ask, names, traced
@@ -162,7 +162,7 @@ async def test_nobody_listens(
             assert (await gateway.chat_v2()).text == "Hi"
         await eventually(lambda: bool(troubles(gateway)))
         assert (await gateway.chat_v2()).text == "Hi"
-        await asyncio.wait_for(gateway.gateway.stop(), 10)
+        await asyncio.wait_for(gateway.gateway.stop(), PATIENCE)
 
     assert len(set(troubles(gateway))) == len(troubles(gateway))
     assert collector.url.rpartition(":")[2] not in "".join(troubles(gateway))
@@ -185,7 +185,7 @@ async def test_one_that_never_answers(
     for _ in range(10):
         assert (await gateway.chat_v2()).text == "Hi"
     assert len(collector.bodies) == 1
-    await asyncio.wait_for(gateway.gateway.stop(), 10)
+    await asyncio.wait_for(gateway.gateway.stop(), PATIENCE)
 
     assert "traces could not be sent in time before the stop" in troubles(gateway)
 
