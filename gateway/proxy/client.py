@@ -16,6 +16,7 @@ from gateway.config.upstreams import Upstream
 from gateway.core.codec import UpstreamRequest
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.proxy.connection import Connection
+from gateway.proxy.patience import Patience
 from gateway.proxy.remote import RemoteAnswer
 
 # How long a name's addresses are believed, as aiohttp's client does.
@@ -113,7 +114,7 @@ class Client:
         self._open.add(connection)
         connected = False
         try:
-            async with asyncio.timeout(within or self._connect_timeout):
+            async with Patience(within or self._connect_timeout):
                 await self._dial(connection)
             connected = True
             return connection

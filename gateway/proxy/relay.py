@@ -169,16 +169,17 @@ class Relay:
         self.events += len(events)
         self.reply.extend(events)
         last = events[-1]
-        if isinstance(last, (Finish, Failure)):
+        if type(last) is Finish or type(last) is Failure:
             self.terminal = last
             self.ended = time.monotonic()
             events.pop()
             self._wake_up()
-        if self._write is None:
+        write = self._write
+        if write is None:
             self._hold(events)
         else:
             out = b"".join(map(self._encode, events))
-            if out and self._write(out):
+            if out and write(out):
                 self._fall_behind()
 
     def _hold(self, events: list[Event]) -> None:

@@ -189,13 +189,14 @@ class RemoteAnswer:
             self._unpack(sink, self._decompressor)
         elif self.pieces:
             sink.data(self._taken())
-        over = (self.completed or self._error) and not self._is_packed()
-        if over and self._sink is sink:
+        if (self.completed or self._error) and self._sink is sink and not self._is_packed():
             self._sink = None
             sink.eof(self._error)
 
     def _taken(self) -> bytes:
-        data, self.pieces = b"".join(self.pieces), []
+        pieces = self.pieces
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
         return data
 
     def _unpack(self, sink: Sink, inflate: Decompressor) -> None:

@@ -161,7 +161,7 @@ async def trial(faults: Iterable[Fault], folder: Path) -> AsyncIterator[Trial]:
     """A gateway with an agent for each of these faults."""
     with ExitStack() as opened:
         patched = opened.enter_context(pytest.MonkeyPatch.context())
-        patched.setattr("gateway.proxy.connection.RELEASE_GRACE", 0.02)
+        patched.setattr("gateway.proxy.remote.RELEASE_GRACE", 0.02)
         places = {
             "closed": f"http://127.0.0.1:{opened.enter_context(_closed_port())}",
             "full": f"http://127.0.0.1:{opened.enter_context(_full_port())}",
