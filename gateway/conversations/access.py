@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from struct import Struct
 
 from gateway.conversations.store import Change, Conflict, Found, Span, Store
 from gateway.core.conversation import (
@@ -18,15 +19,15 @@ from gateway.core.conversation import (
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.frozen import frozen
 
-# Bytes of entropy that are drawn at once, eight for each id: asking the kernel is what takes time.
-_BLOCK = 4096
+# What is drawn at once, for so many ids: it is asking the kernel that takes time.
+_BLOCK = Struct("512Q")
 
 
 def random_ids() -> Iterator[int]:
     """Ids that say nothing of each other: 1 to `MAX_ID`. A process that forks needs others in its
     child, or both go on with the same."""
     while True:
-        for drawn in memoryview(os.urandom(_BLOCK)).cast("Q"):
+        for drawn in _BLOCK.unpack(os.urandom(_BLOCK.size)):
             if number := drawn >> 11:
                 yield number
 

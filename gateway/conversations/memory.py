@@ -20,6 +20,9 @@ _OVERHEAD = 1000
 _MAX_ANSWERED = 10_000
 
 
+_Whose = tuple[str | None, str | None, int, str | None]
+"""A place and a user, or None for all, in what Python hashes without being asked."""
+
 _Activity = tuple[int, int]
 """When a conversation was last written to, and its id."""
 
@@ -44,7 +47,7 @@ class MemoryStore:
         self._size = 0
         self._kept: OrderedDict[int, _Kept] = OrderedDict()
         """The least recently used first."""
-        self._lists: dict[tuple[Place, str | None], tuple[list[_Activity], ...]] = {}
+        self._lists: dict[_Whose, tuple[list[_Activity], ...]] = {}
         """Of each place, and of each of its users, the oldest activity first: to look for them
         among all conversations would keep everybody waiting, for each page of a list. A user's
         comes with that of the place."""
@@ -82,7 +85,8 @@ class MemoryStore:
         return kept.conversation, messages[max(0, len(messages) - span.limit) :]
 
     async def save(self, change: Change, claims: Sequence[int]) -> None:
-        self._claims.difference_update(claims)
+        if claims:
+            self._claims.difference_update(claims)
         row, messages = change.conversation, change.messages
         kept, size = self._kept.get(row.id), size_of(messages)
         if (kept.conversation.version if kept else 0) != row.version - 1:
@@ -105,7 +109,7 @@ class MemoryStore:
     async def listed(
         self, place: Place, user_id: str | None, after: tuple[int, int] | None, limit: int
     ) -> Listed:
-        found = self._lists.get((place, user_id), ([],))[-1]
+        found = self._lists.get(_whose(place, user_id), ([],))[-1]
         end = len(found) if after is None else bisect_left(found, after)
         page = reversed(found[max(0, end - limit) : end])
         return Listed(tuple(self._kept[number].conversation for _, number in page), len(found))
@@ -137,32 +141,37 @@ class MemoryStore:
 
     def _beyond(self, per_user: int) -> Iterator[int]:
         """What users have beyond their newest; nobody's conversations are not counted."""
-        for (_, user_id), (*_, found) in self._lists.items():
+        for (*_, user_id), (*_, found) in self._lists.items():
             if user_id is not None:
                 yield from (number for _, number in found[: max(0, len(found) - per_user)])
 
     def _put(self, row: Conversation, messages: tuple[StoredMessage, ...], size: int) -> None:
         """Have it be so, and what was used last; `size` is that of the messages."""
-        self._drop(row.id)
+        if row.id in self._kept:
+            self._drop(row.id)
         whole = _OVERHEAD + size
-        for name, known in row.upstream_ids.items():
-            whole += len(name) + len(known)
+        if row.upstream_ids:
+            whole += sum(len(name) + len(known) for name, known in row.upstream_ids.items())
         if whole > self._max_size:
             # It alone is larger than the whole store. What was left of it from before the turn
             # would be a conversation that has forgotten its last answer, so all of it goes.
             return
-        lists = self._lists.get((row.place, row.user_id)) or self._begin_lists(row)
+        lists = self._lists.get(_whose(row.place, row.user_id)) or self._begin_lists(row)
+        activity = row.updated, row.id
         for found in lists:
-            insort(found, (row.updated, row.id))
+            if found and activity < found[-1]:
+                insort(found, activity)
+            else:
+                found.append(activity)
         self._kept[row.id] = _Kept(row, messages, size, whole, lists)
         self._size += whole
         while self._size > self._max_size:
             self._drop(next(iter(self._kept)))
 
     def _begin_lists(self, row: Conversation) -> tuple[list[_Activity], ...]:
-        lists = self._lists.setdefault((row.place, None), ([],))
+        lists = self._lists.setdefault(_whose(row.place, None), ([],))
         if row.user_id is not None:
-            lists = self._lists[row.place, row.user_id] = (*lists, [])
+            lists = self._lists[_whose(row.place, row.user_id)] = (*lists, [])
         return lists
 
     def _drop(self, number: int) -> None:
@@ -174,9 +183,9 @@ class MemoryStore:
         for found in kept.lists:
             del found[bisect_left(found, (row.updated, number))]
         if not kept.lists[-1]:
-            del self._lists[row.place, row.user_id]
+            del self._lists[_whose(row.place, row.user_id)]
         if not kept.lists[0]:
-            self._lists.pop((row.place, None), None)
+            self._lists.pop(_whose(row.place, None), None)
 
     def _remember(self, answered: Answered) -> None:
         key = answered.subject, answered.key
@@ -184,6 +193,10 @@ class MemoryStore:
         self._answered.move_to_end(key)
         if len(self._answered) > _MAX_ANSWERED:
             self._answered.popitem(last=False)
+
+
+def _whose(place: Place, user_id: str | None) -> _Whose:
+    return place.owner.workspace, place.owner.origin, place.agent, user_id
 
 
 def _end(messages: tuple[StoredMessage, ...], span: Span) -> int:

@@ -83,11 +83,11 @@ class Turns:
         self._mint = mint
         self._clock = clock
 
-    async def begin(
+    def begin(
         self, scope: Scope, ask: ChatRequest, *, limit: int, asked: Asked | None = None
-    ) -> Opened | Repeated:
-        """Open the turn that a request asks for, with the newest `limit` messages; or the answer
-        that the same request (`asked`) was given before.
+    ) -> Coroutine[object, object, Opened | Repeated]:
+        """To be awaited: open the turn that a request asks for, with the newest `limit` messages;
+        or the answer that the same request (`asked`) was given before.
 
         Raises `GatewayError`: CONVERSATION_NOT_FOUND, also for one that is somewhere else;
         CONVERSATION_BUSY while another turn is open in it; INVALID_BODY for a request without a
@@ -95,7 +95,12 @@ class Turns:
         REQUEST_RUNNING; RETRY_MESSAGE_NOT_FOUND, RETRY_NO_USER_MESSAGE.
         """
         if asked is None and ask.conversation_id is None:
-            return await self._first(scope, ask)  # nobody else can know of it: nothing is claimed
+            return self._first(scope, ask)  # nobody else knows of it: there is nothing to claim
+        return self._claimed(scope, ask, limit, asked)
+
+    async def _claimed(
+        self, scope: Scope, ask: ChatRequest, limit: int, asked: Asked | None
+    ) -> Opened | Repeated:
         claims: list[int] = []
         try:
             if asked is not None:
@@ -202,12 +207,18 @@ class Turns:
         keep: int,
         retried: StoredMessage | None = None,
     ) -> Opened:
-        taken = [said.id for said in messages]
-        while (answer := self._mint()) in taken:
-            pass
-        names = message_name(question.id), message_name(answer)
-        turn = Turn(str(found.id), *names, found.user_id)
+        answer = self._unlike(messages)
+        name, theirs = message_name(answer), message_name(question.id)
+        turn = Turn(str(found.id), theirs, name, found.user_id)
         return Opened(turn, found, messages, keep, answer, retried)
+
+    def _unlike(self, messages: tuple[StoredMessage, ...]) -> int:
+        """An id that none of them has."""
+        number = self._mint()
+        for said in messages:
+            if said.id == number:
+                return self._unlike(messages)
+        return number
 
     def _retried(self, found: Conversation, messages: tuple[StoredMessage, ...]) -> Opened:
         """Cut at the user's message that the answer was to."""
@@ -249,7 +260,9 @@ class Turns:
 
 
 def _title(text: str) -> str:
-    line = " ".join(text[: 10 * _TITLE].split())
+    line = text[: 10 * _TITLE].strip()
+    if "  " in line or not line.isprintable():
+        line = " ".join(line.split())
     if not line.isprintable():
         line = " ".join("".join(c if c.isprintable() else " " for c in line).split())
     return line if len(line) <= _TITLE else line[: _TITLE - 1].rstrip() + "…"

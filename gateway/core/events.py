@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gateway.core.errors import ErrorCode
+from gateway.core.frozen import frozen
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
@@ -139,7 +140,7 @@ class Usage:
         )
 
 
-@dataclass(slots=True)
+@frozen
 class Metadata:
     """What the upstream calls this turn. Each field is known or None; a later one wins."""
 

@@ -124,13 +124,16 @@ class Turn:
     """Unix seconds, where the conversation is told by the client: only such dialects say it."""
 
 
+UNKNOWN = Metadata()
+
+
 @dataclass(slots=True)
 class Reply:
     """A turn's events, folded: the non-streaming answer and the record of the conversation."""
 
     parts: list[Part] = field(default_factory=list)
     """In their order; complete once `folded`."""
-    metadata: Metadata = field(default_factory=Metadata)
+    metadata: Metadata = UNKNOWN
     finish: FinishReason | None = None
     failure: Failure | None = None
     _run: list[str] = field(default_factory=list, repr=False)
@@ -179,6 +182,8 @@ class Reply:
 
 def merged(earlier: Metadata, later: Metadata) -> Metadata:
     """Both, the later one's known fields winning; usage figure by figure."""
+    if earlier is UNKNOWN:
+        return later
     usage = later.usage or earlier.usage
     if earlier.usage and later.usage:
         usage = earlier.usage.updated(later.usage)

@@ -17,7 +17,7 @@ from gateway.core.events import (
     Metadata,
     TextDelta,
 )
-from gateway.core.turn import ChatRequest, Turn, merged
+from gateway.core.turn import UNKNOWN, ChatRequest, Turn, merged
 from gateway.dialects.bookbag import FINISH_REASONS, citation, complaint, number, usage
 from gateway.dialects.drops import Drops
 from gateway.dialects.fields import fields
@@ -77,7 +77,7 @@ class BookbagV1Encoder:
     def __init__(self, turn: Turn, _ask: ChatRequest) -> None:
         self.dropped = Drops()
         self._turn = turn
-        self._metadata = Metadata()
+        self._metadata = UNKNOWN
 
     def encode(self, event: Event) -> bytes:
         if type(event) is TextDelta:  # as nearly every one

@@ -19,7 +19,7 @@ from gateway.core.events import (
     TextDelta,
     ToolCall,
 )
-from gateway.core.turn import ChatRequest, Reply, Turn, merged
+from gateway.core.turn import UNKNOWN, ChatRequest, Reply, Turn, merged
 from gateway.dialects.bookbag import FINISH_REASONS, citation, complaint, identity
 from gateway.dialects.drops import Drops
 from gateway.dialects.fields import fields
@@ -80,7 +80,7 @@ class BookbagV2Encoder:
     def __init__(self, turn: Turn, _ask: ChatRequest) -> None:
         self.dropped = Drops()
         self._turn = turn
-        self._metadata = Metadata()
+        self._metadata = UNKNOWN
 
     def encode(self, event: Event) -> bytes:
         if type(event) is TextDelta:  # as nearly every one

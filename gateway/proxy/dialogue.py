@@ -1,6 +1,7 @@
 """The conversation that a turn belongs to: kept by the gateway, or by the upstream."""
 
 from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Set as AbstractSet
 from itertools import dropwhile
 from typing import Protocol
 
@@ -28,7 +29,7 @@ class Dialogue(Protocol):
         ...
 
     @property
-    def call_ids(self) -> frozenset[str]:
+    def call_ids(self) -> AbstractSet[str]:
         """The tool calls that clients know from earlier turns."""
         ...
 
@@ -81,9 +82,13 @@ class Kept:
         return None, None  # it cannot be told which of its answers to replace
 
     @property
-    def call_ids(self) -> frozenset[str]:
-        parts = [part for said in self._opened.messages for part in said.parts]
-        return frozenset([part.call_id for part in parts if type(part) is ToolCall])
+    def call_ids(self) -> AbstractSet[str]:
+        found: set[str] = set()
+        for said in self._opened.messages:
+            for part in said.parts:
+                if type(part) is ToolCall:
+                    found.add(part.call_id)
+        return found
 
     @property
     def affinity(self) -> str:

@@ -97,7 +97,11 @@ class ClientStream:
         own = _KEPT if keep_alive else _CHUNKED if self._chunked else _HEAD
         begun = head(request, own, self._fields, keep_alive=keep_alive)
         request.writer.output_size += len(begun)
-        frames = first()
+        try:
+            frames = first()
+        except Exception:
+            transport.write(begun)  # for what the client is told of it
+            raise
         self.size += len(frames)
         transport.write(begun + self._framed(frames) if frames else begun)
         self.opened = time.monotonic()

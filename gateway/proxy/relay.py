@@ -178,7 +178,9 @@ class Relay:
         if write is None:
             self._hold(events)
         else:
-            out = b"".join(map(self._encode, events))
+            encode = self._encode
+            # Most reads bring one event.
+            out = encode(events[0]) if len(events) == 1 else b"".join(map(encode, events))
             if out and write(out):
                 self._fall_behind()
 

@@ -8,8 +8,8 @@ from aiohttp import web
 from gateway.config.routes import Route, RouteTarget
 from gateway.core.codec import Encoder
 from gateway.core.errors import ErrorCode, GatewayError
-from gateway.core.events import Failure, Usage
-from gateway.core.turn import ChatRequest, Reply, Turn
+from gateway.core.events import Failure, Metadata, Usage
+from gateway.core.turn import ChatRequest, Reply, Turn, merged
 from gateway.dialects.drops import unsaid
 from gateway.observe.exchange import CLIENT_GONE, CLIENT_STALLED, Answered
 from gateway.observe.logs import Logger
@@ -129,9 +129,9 @@ class Answering:
 
     async def _commit(self, reply: Reply) -> Reply:
         """Keep a finished turn; the reply with the usage that the agent's config adds."""
-        usage = reply.metadata.usage or Usage()
-        if usage.credits is None and self._route.credits_per_turn is not None:
-            reply.metadata.usage = usage.updated(Usage(credits=self._route.credits_per_turn))
+        cost, usage = self._route.credits_per_turn, reply.metadata.usage
+        if cost is not None and (usage is None or usage.credits is None):
+            reply.metadata = merged(reply.metadata, Metadata(usage=Usage(credits=cost)))
         self._tried = True
         await self._dialogue.commit(reply, self._target, self._ask.model)
         self.committed = True

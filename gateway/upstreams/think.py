@@ -26,6 +26,8 @@ class ThinkSplitter:
 
     def split(self, text: str) -> list[Event]:
         """The events of one more delta."""
+        if self.outside:
+            return [TextDelta(text)] if text else []
         return self._read(self, text)
 
     def end(self) -> list[Event]:
@@ -66,11 +68,8 @@ class ThinkSplitter:
         return self._begin_text(text) if text else []
 
     def _begin_text(self, text: str) -> list[Event]:
-        self.outside, self._read = True, ThinkSplitter._outside
-        return self._outside(text)
-
-    def _outside(self, text: str) -> list[Event]:
-        return [TextDelta(text)] if text else []
+        self.outside = True
+        return [TextDelta(text)]
 
 
 def _reasoning(text: str) -> list[Event]:
