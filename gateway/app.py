@@ -7,9 +7,9 @@ from pathlib import Path
 
 from aiohttp import web
 
-from gateway.admin.access import OPEN, guard, is_loopback
+from gateway.admin.access import guard, warn
 from gateway.admin.gauges import StateCollector
-from gateway.admin.questions import add_questions
+from gateway.admin.questions import OwnAnswers, add_questions
 from gateway.admin.routes import build_admin
 from gateway.admin.status import Status
 from gateway.config.file import ConfigFile
@@ -32,7 +32,6 @@ from gateway.http.paths import Paths
 from gateway.http.routes import build_public
 from gateway.http.server import Listener
 from gateway.http.tls import Handshakes
-from gateway.limits.local import LocalLimiter
 from gateway.observe.ledger import Ledger
 from gateway.observe.logs import Logger
 from gateway.observe.loop_lag import LoopLag
@@ -45,7 +44,8 @@ from gateway.proxy.records import RecordRequests
 from gateway.proxy.resuming import Resumption
 from gateway.proxy.snapshot import Snapshot
 from gateway.proxy.streams import LocalStreams
-from gateway.reload.reloader import Reloader
+from gateway.reload.reloader import Outcome, Reloader
+from gateway.seat import Seat, only_seat
 from gateway.stopping import Leaving
 from gateway.targets.states import States
 
@@ -61,24 +61,28 @@ class Gateway:
         environ: Mapping[str, str] = os.environ,
         *,
         file: ConfigFile | None = None,
+        seat: Seat | None = None,
     ) -> None:
-        """`base` is the folder that the config's paths are relative to. With its file, it follows
-        what changes there. Raises what `build_snapshot` does."""
+        """The config's paths are relative to `base`. It follows what changes in its `file`, and is
+        one of several processes if it has a `seat`. Raises what `build_snapshot` does."""
         self.config = config
         """The one that it was started with; requests are served by the snapshot's."""
         self.metrics = Metrics()
         self._logger = logger
+        self._seat = seat = seat or only_seat(config)
         self._reloader = Reloader(
-            config,
+            seat.read,
             base,
             environ,
             file=file,
             applied=self._follow,
             metrics=self.metrics,
             logger=logger,
+            started=config,
+            build=seat.build,
         )
         self.ledger = Ledger()
-        self.limiter = LocalLimiter()
+        self.limiter = seat.limiter
         self.states = States()
         self._clients = self.snapshot.clients
         self._track()
@@ -94,20 +98,14 @@ class Gateway:
         self.streams = LocalStreams()
         access = Access(self.store)
         self._pipeline = self._build_pipeline(config, access)
-        public = self._build_public(config, access)
         certificate = self.snapshot.certificate
         self._handshakes = Handshakes(certificate, self.metrics, logger) if certificate else None
-        self.public = Listener(
-            public,
-            "server",
-            config.server.host,
-            config.server.port,
-            handshakes=self._handshakes,
-        )
+        self.public = self._listener(self._build_public(config, access))
         self._lag = LoopLag(self.metrics.loop_was_late)
         self.metrics.reads(self._state())
         self._health = HealthChecks(self.states, logger, self.metrics.health_checked)
         self._leaving = Leaving(self.public, self._pipeline.open_turns)
+        self.answers = OwnAnswers(self._status())
         self.admin = Listener(
             self._build_admin(config), "admin", config.admin.host, config.admin.port
         )
@@ -184,16 +182,29 @@ class Gateway:
         )
         return build_public(paths, self._pipeline, records, models, resumption, outermost)
 
-    def _build_admin(self, config: Config) -> web.Application:
-        admin = build_admin(self.metrics, self._fault, self._reloader.reload)
-        status = Status(
+    def _listener(self, public: web.Application) -> Listener:
+        server, sockets = self.config.server, self._seat.sockets
+        return Listener(
+            public,
+            "server",
+            server.host,
+            server.port,
+            handshakes=self._handshakes,
+            sockets=sockets,
+        )
+
+    def _status(self) -> Status:
+        return Status(
             reloader=self._reloader,
             states=self.states,
             limiter=self.limiter,
             ledger=self.ledger,
             draining=lambda: self._draining,
         )
-        add_questions(admin, status)
+
+    def _build_admin(self, config: Config) -> web.Application:
+        admin = build_admin(self.metrics, self.fault, self.reloaded)
+        add_questions(admin, self.answers)
         admin.middlewares.append(guard(lambda: self.snapshot.admin_token, config.admin.host))
         return admin
 
@@ -212,13 +223,12 @@ class Gateway:
             opened.push_async_callback(self._health.stop)
             self._lag.start()
             opened.callback(self._lag.stop)
-            for listener in (self.admin, self.public):
+            for listener in (self.admin, self.public) if self._seat.alone else (self.public,):
                 await listener.start()
                 opened.push_async_callback(listener.stop)
             self._opened = opened.pop_all()
-        host, token = self.config.admin.host, self.snapshot.admin_token
-        if token is None and not is_loopback(host):
-            self._logger.warning("admin_without_token", host=host, answered=OPEN)
+        if self._seat.alone:
+            warn(self.config.admin.host, self.snapshot.admin_token, self._logger)
         self._ready = True
 
     async def stop(self) -> None:
@@ -241,6 +251,10 @@ class Gateway:
         """Take up what has changed in the file, in the background."""
         self._reloader.want()
 
+    async def reloaded(self) -> Outcome:
+        """Take up what has changed in the file; what became of that."""
+        return await self._reloader.reload()
+
     @property
     def snapshot(self) -> Snapshot:
         return self._reloader.snapshot
@@ -260,7 +274,7 @@ class Gateway:
     def _track(self) -> None:
         self.states.track([target for route in self.snapshot.routes for target in route.targets])
 
-    async def _fault(self) -> str | None:
+    async def fault(self) -> str | None:
         """Why it wants no traffic; None if it does."""
         if not self._ready:
             return "stopping" if self._draining else "starting"

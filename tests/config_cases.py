@@ -264,8 +264,29 @@ CASES: list[tuple[Path, object, list[str]]] = [
     # What is not built yet.
     (
         ("server", "workers"),
-        4,
-        ["server.workers: expected 1: more than one process is not built yet, found 4"],
+        0,
+        [
+            'server.workers: expected a whole number from 1 to 256, or "auto" for one on each core,'
+            " found 0"
+        ],
+    ),
+    # What several workers cannot share.
+    (
+        ("server",),
+        {"workers": "many"},
+        [
+            'server.workers: expected a whole number from 1 to 256, or "auto" for one on each core,'
+            ' found "many"'
+        ],
+    ),
+    (
+        ("server",),
+        {"workers": 2, "resume": {"on_request": True}},
+        [
+            "server.resume.on_request: a client may come back to another process than its stream is"
+            " in, and server.workers = 2: leave it out or set it to false, or set server.workers ="
+            " 1"
+        ],
     ),
     (
         ("limits", "backend"),

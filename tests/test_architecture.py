@@ -23,8 +23,9 @@ ORDER: list[set[str]] = [
     {"proxy"},
     {"reload"},
     {"http", "admin"},
-    {"stopping"},
+    {"stopping", "seat"},
     {"app"},
+    {"workers"},
     {"cli"},
     {"__main__"},
 ]

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from gateway.auth.keyring import Keyring, build_keyring
 from gateway.auth.mint import key_hash
-from gateway.cli.keys import add_parser
+from gateway.cli.keys import define
 from gateway.config.load import load
 from gateway.config.model import Algorithm
 from gateway.config.secrets import reveal
@@ -82,9 +82,9 @@ def add(config: Path, text: str) -> None:
 
 def keys(*argv: str | Path) -> int:
     """Runs `oc-gateway keys ...`."""
-    parser = argparse.ArgumentParser(prog="oc-gateway")
-    add_parser(parser.add_subparsers(required=True))
-    args = parser.parse_args(["keys", *map(str, argv)])
+    parser = argparse.ArgumentParser(prog="oc-gateway keys")
+    define(parser)
+    args = parser.parse_args(list(map(str, argv)))
     code: int = args.run(args)
     return code
 

@@ -76,12 +76,29 @@ def test_reader_that_has_gone() -> None:
     assert done.stderr == ""
 
 
-def test_help_is_quick() -> None:
-    """`--help` loads neither the server nor the config's model."""
-    code = (
-        "import sys; from gateway.cli.main import build_parser; build_parser().format_help(); "
-        "print(sorted({'aiohttp', 'pydantic', 'uvloop', 'jwt'} & sys.modules.keys()))"
-    )
+# Of the standard library, what is slow to import and easily dragged in.
+_SLOW = {"asyncio", "dataclasses", "datetime", "email", "http", "logging", "sqlite3", "ssl", "uuid"}
+
+
+@pytest.mark.parametrize(
+    ("command", "modules"),
+    [
+        ([], {"main"}),
+        (["run"], {"main", "run"}),
+        (["top"], {"main", "top", "loading"}),
+    ],
+)
+def test_help_is_quick(command: list[str], modules: set[str]) -> None:
+    """`--help` loads neither the server nor any library, nor the modules of other commands."""
+    code = f"""
+import sys
+before = set(sys.modules)
+from gateway.cli.main import main
+try:
+    main({[*command, "--help"]})
+except SystemExit:
+    print(*sorted(set(sys.modules) - before), file=sys.stderr)
+"""
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
@@ -90,4 +107,12 @@ def test_help_is_quick() -> None:
         env=environment(),
         check=True,
     )
-    assert done.stdout == "[]\n"
+    loaded = set(done.stderr.split())
+    roots = {name.partition(".")[0] for name in loaded}
+    assert {name for name in loaded if name.startswith("gateway")} == {
+        "gateway",
+        "gateway.cli",
+        *(f"gateway.cli.{name}" for name in modules),
+    }
+    assert roots - sys.stdlib_module_names == {"gateway"}
+    assert roots & _SLOW == set()

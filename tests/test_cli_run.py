@@ -493,7 +493,7 @@ def test_a_server_that_does_not_answer(tmp_path: Path, database: str, postgres: 
     with postgres.hung():
         began = time.monotonic()
         line = _cannot_open(_stored(tmp_path, database))
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30  # its own start included
     assert "does not answer" in line
 
 

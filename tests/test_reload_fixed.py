@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.config.model import Config, Server
-from gateway.reload.fixed import needs_restart
+from gateway.reload.fixed import as_started, needs_restart
 
 BASE = {
     "limits": {"tiers": {"standard": {"requests": "1/1s"}}},
@@ -71,3 +71,30 @@ def test_every_setting_of_the_listener_is_thought_of() -> None:
     }
     fixed = {"host", "port", "workers", "mounts", "chatbase"}
     assert follow | fixed | {"tls"} == set(Server.model_fields)
+
+
+def test_a_worker_that_starts_later() -> None:
+    """It is as the gateway was started in all that takes a restart, and follows the rest."""
+    pair = {"certificate": "a", "key": "a"}
+    started = config(
+        server={"port": 1, "tls": pair}, store={"url": "sqlite:///a.db"}, logs={"level": "error"}
+    )
+    wanted = config(
+        server={"port": 2, "max_body": "2KiB", "tls": {**pair, "key": "b", "min_version": "1.3"}},
+        store={"url": "sqlite:///b.db", "ttl": "1h"},
+    )
+    served = as_started(started, wanted)
+
+    assert needs_restart(started, served) == ()
+    assert needs_restart(served, wanted) == needs_restart(started, wanted)
+    assert (served.server.max_body, served.store.ttl) == (2048, 3600.0)
+    assert served.server.tls is not None
+    assert (served.server.tls.key, served.server.tls.min_version) == ("b", "1.2")
+
+
+def test_a_worker_begins_no_tls_by_itself() -> None:
+    """The others have none, and meet the same clients."""
+    plain, secured = config(), config(server={"tls": {"certificate": "a", "key": "a"}})
+
+    assert as_started(plain, secured).server.tls is None
+    assert as_started(secured, plain).server.tls == secured.server.tls

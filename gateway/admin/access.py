@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
 
+from gateway.observe.logs import Logger
 from gateway.wire import json
 
 OPEN = ("/metrics", "/healthz", "/readyz")
@@ -48,6 +49,12 @@ def guard(token: Callable[[], str | None], host: str) -> Middleware:
         return _refusal(request, token(), apart=apart) or await handler(request)
 
     return guarded
+
+
+def warn(host: str, token: str | None, logger: Logger) -> None:
+    """Of a listener at `host` that other machines reach."""
+    if token is None and not is_loopback(host):
+        logger.warning("admin_without_token", host=host, answered=OPEN)
 
 
 def refused(status: int, code: str, message: str) -> web.Response:

@@ -17,13 +17,17 @@ def build_admin(
     metrics: Metrics,
     fault: Callable[[], Awaitable[str | None]],
     reload: Callable[[], Awaitable[Outcome]],
+    gather: Callable[[], Awaitable[None]] | None = None,
 ) -> web.Application:
-    """`/metrics`, `/healthz` (the process answers), `/readyz` (it wants traffic, unless there is a
-    `fault`), and `/reload` (the configuration is read anew, which the answer tells of)."""
+    """`/metrics` (once they have been gathered), `/healthz` (the process answers), `/readyz` (it
+    wants traffic, unless there is a `fault`), and `/reload` (the configuration is read anew, which
+    the answer tells of)."""
 
     scrapes: Shared[Exposition] = Shared()
 
     async def scraped(request: web.Request) -> web.Response:
+        if gather is not None:
+            await gather()
         # With a hundred agents it takes longer than a stream may wait.
         form = preferred(request.headers.get(hdrs.ACCEPT, ""))
         answer = await scrapes.of(form, partial(exposition, metrics.registry, form))

@@ -9,17 +9,16 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from hashlib import sha256
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from gateway.auth.claims import Rules
-from gateway.auth.jwks import KeySet, Trust, parse_jwks
 from gateway.auth.principal import Principal as Principal
-from gateway.auth.refresher import JwksRefresher
-from gateway.auth.signed import SignedKeys
-from gateway.auth.verification import configured_key
-from gateway.config.model import Config, Jwks, Key
+from gateway.config.model import Config, Key
 from gateway.config.values import Secret
 from gateway.core.errors import ErrorCode, GatewayError
+
+if TYPE_CHECKING:
+    from gateway.auth.refresher import JwksRefresher
+    from gateway.auth.signed import SignedKeys
 
 # A JWT with a signature by RSA of 4096 bits and every claim has half of this.
 MAX_KEY_LENGTH = 4096
@@ -52,8 +51,8 @@ class Keyring:
         self,
         *,
         keys: Iterable[Key],
-        signed: SignedKeys | None = None,
-        refreshers: Sequence[JwksRefresher] = (),
+        signed: "SignedKeys | None" = None,
+        refreshers: "Sequence[JwksRefresher]" = (),
     ) -> None:
         """Raises `ValueError` for an `expires` without an offset and for a hash given twice."""
         self._entries: dict[bytes, _Entry] = {}
@@ -161,38 +160,10 @@ def build_keyring(config: Config, reveal: Reveal, previous: Keyring | None = Non
 
     Raises `ValueError` naming the entry that is wrong.
     """
-    refreshers, files = _sources(config.auth.jwks, reveal)
-    for refresher in refreshers:
-        for other in previous.refreshers if previous else ():
-            refresher.adopt(other)
-    signed = SignedKeys(
-        [configured_key(key, reveal) for key in config.auth.signing_keys],
-        rules=read_rules(config),
-        sources=[*files, *refreshers],
-    )
+    if not config.auth.signing_keys and not config.auth.jwks:
+        return Keyring(keys=config.keys)
+    # What reads and verifies JWTs is as long to import as all else of the keys.
+    from gateway.auth.trusted import signed_keys
+
+    signed, refreshers = signed_keys(config, reveal, previous.refreshers if previous else ())
     return Keyring(keys=config.keys, signed=signed, refreshers=refreshers)
-
-
-def read_rules(config: Config) -> Rules:
-    """What signed keys may claim."""
-    return Rules(tiers=frozenset(config.limits.tiers), revoked=frozenset(config.auth.revoked))
-
-
-def _sources(sets: list[Jwks], reveal: Reveal) -> tuple[list[JwksRefresher], list[KeySet]]:
-    refreshers, files = [], []
-    for jwks in sets:
-        trust = Trust(frozenset(jwks.algorithms), frozenset(jwks.workspaces))
-        if jwks.url is not None:
-            refreshers.append(JwksRefresher(jwks.url, trust, refresh=jwks.refresh))
-        else:
-            files.append(_read_file(jwks, trust, reveal))
-    return refreshers, files
-
-
-def _read_file(jwks: Jwks, trust: Trust, reveal: Reveal) -> KeySet:
-    if jwks.file is None:
-        raise ValueError("a key set (auth.jwks) needs `url` or `file`")
-    try:
-        return parse_jwks(reveal(Secret(file=jwks.file)).encode(), trust)
-    except ValueError as exc:
-        raise ValueError(f"key set {jwks.file!r}: {exc}") from None

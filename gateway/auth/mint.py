@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Literal
 
-import jwt
-
 from gateway.core.events import Json
 from gateway.wire import json
 
@@ -36,6 +34,8 @@ def sign_key(
 
     Raises `ValueError`, without the material, if it does not fit the algorithm.
     """
+    import jwt
+
     signer = jwt.PyJWS(algorithms=[algorithm], options={"enforce_minimum_key_length": True})
     try:
         token = signer.encode(

@@ -27,14 +27,9 @@ The key is read from the environment variable OC_KEY; without one, the demo key 
 _TIMEOUT = 300.0
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = commands.add_parser(
-        "chat",
-        help="talk to an agent of a running gateway",
-        description="Stream an agent's answers to the terminal, continuing the conversation.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def define(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Stream an agent's answers to the terminal, continuing the conversation."
+    parser.epilog = _EPILOG
     parser.add_argument("agent", help="its id, name or an alias")
     parser.add_argument("message", nargs="?", help="one message; without it, lines of input")
     parser.add_argument("--url", default="http://127.0.0.1:8080", help="the gateway (%(default)s)")

@@ -20,14 +20,9 @@ warning: it may be there where the gateway runs.
 """
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = commands.add_parser(
-        "check",
-        help="check the configuration",
-        description="Check the configuration, without serving.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def define(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Check the configuration, without serving."
+    parser.epilog = _EPILOG
     parser.add_argument(
         "file",
         nargs="?",

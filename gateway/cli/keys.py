@@ -52,9 +52,10 @@ Whoever issues such keys does so without the gateway: a signed key is oc_live_ a
 """
 
 
-def add_parser(subparsers: "_Commands") -> None:
-    """Adds `keys` with its commands create, verify and sign."""
-    parser = _add(subparsers, "keys", "make, sign and verify the keys of clients", _EPILOG)
+def define(parser: argparse.ArgumentParser) -> None:
+    """With its commands create, verify and sign."""
+    parser.description = "Make, sign and verify the keys of clients."
+    parser.epilog = _EPILOG
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_create(commands)
     _add_verify(commands)

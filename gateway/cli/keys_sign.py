@@ -4,9 +4,10 @@ import argparse
 import time
 from pathlib import Path
 
-from gateway.auth.keyring import Keyring, read_rules
+from gateway.auth.keyring import Keyring
 from gateway.auth.mint import sign_key
 from gateway.auth.signed import SignedKeys
+from gateway.auth.trusted import read_rules
 from gateway.auth.verification import VerificationKey, configured_key
 from gateway.cli.loading import fail, load_config, reveal_of
 from gateway.config.load import ConfigError

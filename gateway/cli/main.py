@@ -1,12 +1,24 @@
-"""`oc-gateway`: the table of commands. Each command's module imports what it needs when it runs, so
-that `--help` is quick."""
+"""`oc-gateway`: the table of commands. A command's module is imported when it is given, and imports
+what it needs when it runs, so that `--help` is quick."""
 
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
 
 from gateway import __version__
-from gateway.cli import chat, check, keys, run, store, top, translate
+
+# The modules of this package that are commands, each with a function `define`.
+_COMMANDS = {
+    "run": "serve",
+    "check": "check the configuration",
+    "keys": "make, sign and verify the keys of clients",
+    "store": "look after the conversations that are kept",
+    "chat": "talk to an agent of a running gateway",
+    "top": "watch a running gateway",
+    "translate": "what a client would have received",
+}
 
 _EPILOG = """\
 examples:
@@ -23,6 +35,20 @@ The configuration is the file named by --config, else by OC_GATEWAY_CONFIG, else
 """
 
 
+class _Command(argparse.ArgumentParser):
+    """What the command `module` takes; unknown until it is given, and then that module's to say."""
+
+    def __init__(self, *, module: str = "", **settings: Any) -> None:
+        super().__init__(**settings)
+        self._module = module
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        module, self._module = self._module, ""
+        if module:
+            import_module(f"gateway.cli.{module}").define(self)
+        return super().parse_known_args(args, namespace)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     parser = argparse.ArgumentParser(
@@ -32,9 +58,18 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"oc-gateway {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (run, check, keys, store, chat, top, translate):
-        command.add_parser(commands)
+    commands = parser.add_subparsers(
+        title="commands", required=True, metavar="COMMAND", parser_class=_Command
+    )
+    for name, summary in _COMMANDS.items():
+        commands.add_parser(
+            name,
+            help=summary,
+            module=name,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+    # Without a summary it is not listed: `run` starts it.
+    commands.add_parser("worker", module="worker")
     return parser
 
 

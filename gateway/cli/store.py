@@ -58,9 +58,10 @@ A gateway that runs does the first by itself, every minute.
 """
 
 
-def add_parser(subparsers: "_Commands") -> None:
-    """Adds `store` with its commands migrate, status, export and prune."""
-    parser = _add(subparsers, "store", "look after the conversations that are kept", _EPILOG)
+def define(parser: argparse.ArgumentParser) -> None:
+    """With its commands migrate, status, export and prune."""
+    parser.description = "Look after the conversations that are kept."
+    parser.epilog = _EPILOG
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_command(commands, "migrate", "bring the schema up to date", _MIGRATE_EPILOG)
     _add_command(commands, "status", "say what is kept, and where", _STATUS_EPILOG)

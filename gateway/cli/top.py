@@ -40,14 +40,9 @@ _FEWEST_AGENTS = 5
 _WIDTH = 160
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = commands.add_parser(
-        "top",
-        help="watch a running gateway",
-        description="Watch a running gateway: streams, rates, targets, agents, what fails.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def define(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Watch a running gateway: streams, rates, targets, agents, what fails."
+    parser.epilog = _EPILOG
     parser.add_argument(
         "--url", default="http://127.0.0.1:9090", help="its admin listener (%(default)s)"
     )

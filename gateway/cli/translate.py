@@ -32,17 +32,12 @@ examples:
 """
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def define(parser: argparse.ArgumentParser) -> None:
     from gateway.dialects import DIALECTS
     from gateway.upstreams import UPSTREAMS
 
-    parser = commands.add_parser(
-        "translate",
-        help="what a client would have received",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser.description = _DESCRIPTION
+    parser.epilog = _EPILOG
     remote = [name for name, kind in UPSTREAMS.items() if kind.request is not None]
     parser.add_argument("--from", dest="source", choices=remote, required=True)
     parser.add_argument("--to", dest="dialect", choices=list(DIALECTS), required=True)

@@ -10,6 +10,7 @@ from gateway.config.kinds import kinds
 from gateway.config.mounts import mounts
 from gateway.config.passthrough import passthrough
 from gateway.config.place import Fault, Place, quoted
+from gateway.config.processes import processes
 
 Check = Callable[[Place], Iterator[Fault]]
 
@@ -148,6 +149,7 @@ def _key_sets(top: Place) -> Iterator[Fault]:
 
 _CHECKS: tuple[Check, ...] = (
     mounts,
+    processes,
     _store,
     kinds,
     passthrough,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.config.load import load
+from gateway.config.load import loads, read
 from gateway.config.model import Config
 
 
@@ -26,4 +26,12 @@ class ConfigFile:
 
     def read(self) -> Config:
         """Raises `ConfigError` with all problems of the file."""
-        return self.override(load(self.path))
+        return self.parsed(self.text())
+
+    def text(self) -> bytes:
+        """As it stands now. Raises `ConfigError`."""
+        return read(self.path)
+
+    def parsed(self, text: bytes) -> Config:
+        """What this text of it says. Raises `ConfigError` with all its problems."""
+        return self.override(loads(text, self.path))

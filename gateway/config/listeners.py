@@ -1,4 +1,5 @@
-"""What gateway.toml may say of how clients reach a listener: over TLS, and through proxies."""
+"""What gateway.toml may say of how clients reach a listener: over TLS, through proxies, and in how
+many processes."""
 
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Literal
@@ -9,6 +10,9 @@ from gateway.config.values import Strict, Text
 
 TlsVersion = Literal["1.2", "1.3"]
 ClientHeader = Literal["X-Forwarded-For", "Forwarded"]
+
+# What a zone of limits has places for.
+MAX_WORKERS = 256
 
 # Those of IPv6 that stand for addresses of IPv4.
 _MAPPED = IPv6Network("::ffff:0:0/96")
@@ -39,6 +43,23 @@ Network = Annotated[
     IPv4Network | IPv6Network,
     BeforeValidator(network),
     WithJsonSchema({"type": "string", "examples": ["10.0.0.0/8"]}),
+]
+
+
+def workers(value: object) -> object:
+    """ "auto", or so many."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if value == "auto" or (whole and value in range(1, MAX_WORKERS + 1)):
+        return value
+    raise ValueError(f'a whole number from 1 to {MAX_WORKERS}, or "auto" for one on each core')
+
+
+Workers = Annotated[
+    int | Literal["auto"],
+    BeforeValidator(workers),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MAX_WORKERS}, {"const": "auto"}]}
+    ),
 ]
 
 

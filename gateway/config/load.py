@@ -2,6 +2,7 @@
 
 import tomllib
 from pathlib import Path
+from typing import Final
 
 from pydantic import ValidationError
 
@@ -13,10 +14,18 @@ from gateway.config.reading import content
 
 __all__ = ["ConfigError", "Problem", "load", "parse"]
 
+# A file of a million keys has half of this.
+_MAX_SIZE: Final = 256 << 20
+
 
 def load(path: Path) -> Config:
     """The config in this file. Raises `ConfigError` with all its problems."""
-    return parse(_read(path), path)
+    return loads(read(path), path)
+
+
+def loads(text: bytes, path: Path) -> Config:
+    """The config in this text of the file. Raises `ConfigError` with all its problems."""
+    return parse(_tables(text, path), path)
 
 
 def parse(data: dict[str, object], path: Path) -> Config:
@@ -44,12 +53,20 @@ def _below(fault: Fault, told: set[tuple[str | int, ...]]) -> bool:
     return any(fault.path[:length] in told for length in range(len(fault.path) + 1))
 
 
-def _read(path: Path) -> dict[str, object]:
+def read(path: Path) -> bytes:
+    """The file's text. Raises `ConfigError`."""
     try:
-        text = content(path).decode("utf-8-sig")  # some editors begin a file with a mark
-        return tomllib.loads(text)
+        return content(path, _MAX_SIZE)
     except OSError as exc:
         said = f"cannot be read: {(exc.strerror or 'unknown reason').lower()}"
+    except ValueError as exc:
+        said = f"is not TOML: {_lower(str(exc))}"
+    raise ConfigError(path, [Problem("", said)])
+
+
+def _tables(text: bytes, path: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(text.decode("utf-8-sig"))  # some editors begin a file with a mark
     except UnicodeDecodeError as exc:
         line = exc.object.count(b"\n", 0, exc.start) + 1
         said = f"is not UTF-8 text, at line {line}"

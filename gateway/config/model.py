@@ -10,7 +10,7 @@ from pydantic import Field, PositiveInt, StringConstraints
 from gateway.config.addresses import KeySetUrl, StoreUrl
 from gateway.config.agents import Agent
 from gateway.config.clients import ChatbaseClients, Mounts
-from gateway.config.listeners import ClientHeader, Network, Tls
+from gateway.config.listeners import ClientHeader, Network, Tls, Workers
 from gateway.config.logs import Logs
 from gateway.config.tracing import Tracing
 from gateway.config.upstreams import Upstream
@@ -39,7 +39,7 @@ class Resume(Strict):
     on_request: bool = Field(
         True,
         description="Whether a client may ask for it, with the header `X-Resumable: true`; agents"
-        ' with `on_disconnect = "keep"` always do it.',
+        ' with `on_disconnect = "keep"` always do it. With several workers, nobody may.',
     )
     max_log: Size = Field(1 << 20, description="Of one stream; the oldest goes first.")
     max_streams: PositiveInt = Field(1000, description="Kept at once.")
@@ -51,7 +51,11 @@ class Server(Strict):
 
     host: Text = Field("127.0.0.1", description='The address to listen at; "0.0.0.0" for all.')
     port: Port = Field(8080, description="0: any that is free.")
-    workers: Literal[1] = Field(1, description="Processes; more than one is not built yet.")
+    workers: Workers = Field(
+        1,
+        description='Processes that share the port; "auto": one for each core. They count limits'
+        " together, and each has its part of every `max_streams` and `queue`.",
+    )
     tls: Tls | None = Field(None, description="Left out: plain HTTP.")
     trusted_proxies: list[Network] = Field(
         default_factory=list,
@@ -102,7 +106,9 @@ class StoreConfig(Strict):
         ' for several gateways, or "memory://": in this process, gone with it.',
     )
     password: Secret | None = Field(None, description="postgresql: of the user in the URL.")
-    max_connections: PositiveInt = Field(10, description="postgresql: open at once.")
+    max_connections: PositiveInt = Field(
+        10, description="postgresql: open at once, by each worker."
+    )
     max_size: Size = Field(
         256 << 20, description="memory: how much is kept; the least recently used go first."
     )

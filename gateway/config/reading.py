@@ -7,7 +7,7 @@ import select
 from pathlib import Path
 from typing import Final
 
-# A file of twenty thousand agents has about this.
+# More than any secret, certificate or bundle of them has.
 MAX_SIZE: Final = 16 << 20
 
 # How long whoever writes into a pipe may take for the next piece. Who opened it for reading without

@@ -101,7 +101,9 @@ class Upstream(Strict):
     )
     max_event: Size = Field(1 << 20, description="The largest event of a stream.")
     max_answer: Size = Field(64 << 20, description="The largest answer, all events together.")
-    max_connections: PositiveInt = Field(1024, description="Connections open at once.")
+    max_connections: PositiveInt = Field(
+        1024, description="Connections open at once, by each worker."
+    )
     keepalive: Duration = Field(
         4.0, description="How long an idle connection is kept: less than the upstream keeps it."
     )

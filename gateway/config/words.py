@@ -41,7 +41,6 @@ _EXPECTED: dict[str, Callable[[Mapping[str, object]], str]] = {
 
 # What these will say one day, and what they can say now.
 _NOT_BUILT = {
-    ("server", "workers"): "1: more than one process is not built yet",
     ("limits", "backend"): '"local": other backends are not built yet',
     ("limits", "tiers", "*", "tokens"): "not built yet: leave it out",
 }

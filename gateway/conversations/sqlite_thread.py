@@ -7,6 +7,7 @@ turn, the next hundred gather, and share the next sync.
 import asyncio
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -15,11 +16,15 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Generic, TypeVar
 
+from gateway.conversations import sqlite_schema
 from gateway.conversations.sqlite_schema import connect
 from gateway.conversations.store import Conflict, StoreError
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+
+# Seconds between two looks whether another process has done writing: its commits take some.
+_POLL = 0.002
 
 Job = Callable[[sqlite3.Connection], T]
 """Something to do in a transaction. If that fails it may be done once more; when it raises
@@ -157,7 +162,7 @@ class DatabaseThread:
             self._connection = connect(self._path)
             self._file = self._file or _identity(self._path)
         try:
-            self._connection.execute(self._begin)
+            _begin(self._connection, self._begin)
         except sqlite3.Error:
             self._disconnect()
             raise
@@ -176,6 +181,25 @@ class DatabaseThread:
         # The loop may have been closed without stopping this: then nobody waits.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(callback)
+
+
+def _begin(connection: sqlite3.Connection, statement: str) -> None:
+    """Wait for other processes' writes, for as long as SQLite would. It would sleep longer and
+    longer, up to a tenth of a second: with a few who write all the time, one of them waits for
+    seconds, and mostly nobody writes."""
+    timeout = sqlite_schema.BUSY_TIMEOUT
+    until = time.monotonic() + timeout
+    connection.execute("PRAGMA busy_timeout = 0")
+    while True:
+        try:
+            connection.execute(statement)
+            break
+        except sqlite3.OperationalError as exc:
+            busy = exc.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() > until:
+                raise
+        time.sleep(_POLL)
+    connection.execute(f"PRAGMA busy_timeout = {timeout * 1000:.0f}")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

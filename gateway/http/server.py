@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+from collections.abc import Iterator, Sequence
 
 from aiohttp import web
 
@@ -38,10 +39,18 @@ _SHUTDOWN = 1.0
 class CannotListen(Exception):
     """An address cannot be had; says which one, where it is configured, and why."""
 
+    def __init__(self, section: str, host: str, port: int, exc: OSError) -> None:
+        unknown = isinstance(exc, socket.gaierror) or not exc.errno
+        reason = "no such address" if unknown else os.strerror(exc.errno or 0).lower()
+        super().__init__(
+            f"cannot listen on {host}:{port}: {reason}; "
+            f"[{section}] in the configuration says where else to"
+        )
+
 
 class Listener:
     """Serves an application until it is stopped, with `handshakes` over TLS. `section` is the
-    config's name for it.
+    config's name for it. `sockets`, if there are any, are bound to the address already.
 
     A stop that loses no request takes several steps: `part`, `refuse`, and `emptied`.
     """
@@ -54,6 +63,7 @@ class Listener:
         port: int,
         *,
         handshakes: Handshakes | None = None,
+        sockets: Sequence[socket.socket] = (),
         keepalive: float = _KEEPALIVE,
         head_timeout: float = _HEAD,
     ) -> None:
@@ -61,6 +71,7 @@ class Listener:
         self._host = host
         self._port = port
         self._handshakes = handshakes
+        self._sockets = sockets
         self._url = ""
         self._parting_at = 0.0
         self._patience = _LAST_REQUEST
@@ -80,22 +91,24 @@ class Listener:
         """Raises `CannotListen`."""
         await self._runner.setup()
         try:
-            await self._site().start()
+            for site in self._sites():
+                await site.start()
         except OSError as exc:
             await self._runner.cleanup()
-            unknown = isinstance(exc, socket.gaierror) or not exc.errno
-            reason = "no such address" if unknown else os.strerror(exc.errno or 0).lower()
-            raise CannotListen(
-                f"cannot listen on {self._host}:{self._port}: {reason}; "
-                f"[{self._section}] in the configuration says where else to"
-            ) from exc
-        name: tuple[str, int] = self._runner.addresses[0]
-        host = f"[{name[0]}]" if ":" in name[0] else name[0]
-        self._url = f"{'https' if self._handshakes else 'http'}://{host}:{name[1]}"
+            raise CannotListen(self._section, self._host, self._port, exc) from exc
+        self._url = url_at(self._runner.addresses[0], secure=self._handshakes is not None)
 
-    def _site(self) -> Site:
+    def _sites(self) -> Iterator[Site]:
         context = self._handshakes.context if self._handshakes else None
-        return Site(self._runner, self._host, self._port, ssl_context=context, backlog=_BACKLOG)
+        for sock in self._sockets or (None,):
+            yield Site(
+                self._runner,
+                self._host,
+                self._port,
+                sock=sock,
+                ssl_context=context,
+                backlog=_BACKLOG,
+            )
 
     def part(self) -> None:
         """From now on, each answer is the last on its connection; new ones are still accepted."""
@@ -138,3 +151,9 @@ class Listener:
     def url(self) -> str:
         """Where it listens; the port is the real one, also where any was asked for."""
         return self._url
+
+
+def url_at(name: tuple[str, int], *, secure: bool) -> str:
+    """The URL of what listens at a socket of this name."""
+    host = f"[{name[0]}]" if ":" in name[0] else name[0]
+    return f"{'https' if secure else 'http'}://{host}:{name[1]}"

@@ -1,15 +1,18 @@
 """The handshakes of a listener, and the certificate that they present."""
 
 import asyncio
+import socket
 import ssl
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
-from gateway.config.certificate import Certificate
 from gateway.observe.logs import Logger
 from gateway.observe.metrics import Metrics
+
+if TYPE_CHECKING:
+    from gateway.config.certificate import Certificate
 
 # How long a handshake may take; after it, the clock of the head begins.
 _HANDSHAKE: Final = 10.0
@@ -28,7 +31,7 @@ class Handshakes:
     somebody else's key.
     """
 
-    def __init__(self, first: Certificate, metrics: Metrics, logger: Logger) -> None:
+    def __init__(self, first: "Certificate", metrics: Metrics, logger: Logger) -> None:
         self.context = first.context
         """What to listen with: its versions and protocols stay, its certificate does not."""
         self._metrics = metrics
@@ -36,7 +39,7 @@ class Handshakes:
         self.present(first)
         self.context.sni_callback = self._choose
 
-    def present(self, certificate: Certificate) -> None:
+    def present(self, certificate: "Certificate") -> None:
         """One whose time is not now is presented as well: there may be none better, and some
         clients do not mind."""
         self._presented = certificate.context
@@ -50,17 +53,24 @@ class Handshakes:
 
 
 class Site(web.TCPSite):
-    """One of aiohttp's, with clocks of ours on handshakes and farewells."""
+    """One of aiohttp's, with clocks of ours on handshakes and farewells; on `sock`, if it is bound
+    already."""
+
+    def __init__(self, *args: Any, sock: socket.socket | None = None, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._sock = sock
 
     async def start(self) -> None:
         await web.BaseSite.start(self)
         server = self._runner.server
         assert server is not None
         secure = self._ssl_context is not None
+        address: dict[str, Any] = {"host": self._host, "port": self._port}
+        if self._sock is not None:
+            address = {"sock": self._sock}
         self._server = await asyncio.get_running_loop().create_server(
             server,
-            self._host,
-            self._port,
+            **address,
             ssl=self._ssl_context,
             backlog=self._backlog,
             ssl_handshake_timeout=_HANDSHAKE if secure else None,

@@ -5,15 +5,18 @@ A reload builds a new one and swaps the reference; a request keeps the one it be
 
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cachetools import FIFOCache
 
 from gateway.auth.keyring import Keyring
-from gateway.config.certificate import Certificate
 from gateway.config.model import Server, Tier
 from gateway.config.routes import Routes
 from gateway.proxy.caller import Caller
 from gateway.proxy.client import Client
+
+if TYPE_CHECKING:
+    from gateway.config.certificate import Certificate
 
 MAX_CALLERS = 10_000
 
@@ -21,7 +24,7 @@ MAX_CALLERS = 10_000
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     server: Server
-    certificate: Certificate | None
+    certificate: "Certificate | None"
     """The public listener's; None: it speaks plain HTTP."""
     tiers: Mapping[str, Tier]
     routes: Routes

@@ -1,19 +1,24 @@
 """A snapshot from one reading of the config, with what can be kept of the one before it."""
 
+import functools
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gateway.auth.keyring import build_keyring
-from gateway.config.certificate import read_certificate
+from gateway.config.listeners import Tls
 from gateway.config.model import Config
 from gateway.config.reading import content
 from gateway.config.routes import build_routes
 from gateway.config.secrets import MissingSecret, missing, reveal
 from gateway.config.upstreams import Upstream
 from gateway.config.values import Secret
-from gateway.proxy.client import Client
+from gateway.proxy.client import Client, Trusting, tls_context
 from gateway.proxy.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from gateway.config.certificate import Certificate
 
 # Nobody counts who tries tokens, so none may be short enough to be found.
 _MIN_TOKEN = 16
@@ -39,7 +44,7 @@ def build_snapshot(
     clients, made_of = _clients(config, base, revealed, previous)
     return Snapshot(
         server=config.server,
-        certificate=read_certificate(config.server.tls, base) if config.server.tls else None,
+        certificate=_certificate(config.server.tls, base) if config.server.tls else None,
         tiers=config.limits.tiers,
         routes=build_routes(config, base, environ),
         keyring=build_keyring(config, revealed, previous.keyring if previous else None),
@@ -47,6 +52,12 @@ def build_snapshot(
         made_of=made_of,
         admin_token=_admin_token(config, revealed),
     )
+
+
+def _certificate(tls: Tls, base: Path) -> "Certificate":
+    from gateway.config.certificate import read_certificate
+
+    return read_certificate(tls, base)
 
 
 def _admin_token(config: Config, revealed: Callable[[Secret], str]) -> str | None:
@@ -63,6 +74,7 @@ def _clients(
 ) -> tuple[dict[str, Client], dict[str, bytes]]:
     clients: dict[str, Client] = {}
     made_of: dict[str, bytes] = {}
+    trusting = functools.cache(functools.partial(tls_context, base=base))
     for name, upstream in config.upstreams.items():
         if upstream.base_url is None:
             continue
@@ -71,13 +83,13 @@ def _clients(
         if previous is not None and previous.made_of.get(name) == made_of[name]:
             clients[name] = previous.clients[name]
         else:
-            clients[name] = _client(name, upstream, credential, base)
+            clients[name] = _client(name, upstream, credential, trusting)
     return clients, made_of
 
 
-def _client(name: str, upstream: Upstream, credential: str | None, base: Path) -> Client:
+def _client(name: str, upstream: Upstream, credential: str | None, trusting: Trusting) -> Client:
     try:
-        return Client(upstream, credential, base)
+        return Client(upstream, credential, trusting)
     except ValueError as exc:
         raise ValueError(f"upstreams.{name}: {exc}") from exc
 

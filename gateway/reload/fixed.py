@@ -1,7 +1,9 @@
 """What a reload cannot change: it takes a restart, and says so."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 
+from gateway.config.listeners import Tls
 from gateway.config.model import Config
 
 # What is built once, at the start. Of [store], the rest is taken up by the pruner's next round.
@@ -18,6 +20,25 @@ def needs_restart(started: Config, wanted: Config) -> tuple[str, ...]:
         for table, field in _fixed(started)
         if getattr(getattr(started, table), field) != getattr(getattr(wanted, table), field)
     )
+
+
+def as_started(started: Config, config: Config) -> Config:
+    """`config`, with what it takes a restart to change as it was `started`: so it is served by a
+    worker that takes the place of one that died."""
+    fields: defaultdict[str, dict[str, object]] = defaultdict(dict)
+    for table, field in _fixed(started):
+        fields[table][field] = getattr(getattr(started, table), field)
+    fields["server"]["tls"] = _tls(started.server.tls, config.server.tls)
+    tables = {
+        table: getattr(config, table).model_copy(update=update) for table, update in fields.items()
+    }
+    return config.model_copy(update=tables)
+
+
+def _tls(started: Tls | None, wanted: Tls | None) -> Tls | None:
+    if started is None or wanted is None:
+        return started
+    return wanted.model_copy(update={"min_version": started.min_version})
 
 
 def _handshakes(config: Config) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from gateway.auth.refresher import JwksRefresher
 from gateway.config.file import ConfigFile
 from gateway.config.model import Config
 from gateway.config.problems import ConfigError, Problem
@@ -18,6 +18,9 @@ from gateway.reload.build import build_snapshot
 from gateway.reload.files import files
 from gateway.reload.fixed import needs_restart
 from gateway.reload.watch import Watch
+
+if TYPE_CHECKING:
+    from gateway.auth.refresher import JwksRefresher
 
 _NO_FILE = Problem("", "the gateway was not started from a file")
 _STOPPING = Problem("", "the gateway is stopping")
@@ -66,17 +69,21 @@ class Reloader:
         applied: Callable[[Config, Snapshot], None],
         metrics: Metrics,
         logger: Logger,
+        started: Config | None = None,
+        build: Callable[..., Snapshot] = build_snapshot,
     ) -> None:
-        """`applied` is called with each new config and snapshot as it comes into force. Raises
-        what `build_snapshot` does."""
+        """`applied` is called with each new config and snapshot as it comes into force; `started`
+        is the one that the gateway was started from, where that is another. Raises what `build`
+        does."""
         self._watch = Watch(self.reload, logger)
         if file is not None:
             self._watch.follow(files(file, config))
-        self.snapshot = build_snapshot(config, base, environ)
+        self._build = build
+        self.snapshot = build(config, base, environ)
         self.reading = Reading(1, _digest(config), time.time())
         self.last: tuple[float, Outcome] | None = None
         """The last reload, with the Unix seconds of its end; None: there was none."""
-        self._started = config
+        self._started = started or config
         self._base = base
         self._environ = environ
         self._file = file
@@ -161,7 +168,7 @@ class Reloader:
         config = await asyncio.to_thread(self._file.read)
         self._watch.follow(files(self._file, config))
         snapshot = await asyncio.to_thread(
-            build_snapshot, config, self._base, self._environ, self.snapshot
+            self._build, config, self._base, self._environ, self.snapshot
         )
         await self._exchange(config, snapshot)
         return Outcome(needs_restart=needs_restart(self._started, config))
@@ -186,7 +193,7 @@ class Reloader:
             if problem := refresher.problem or late:
                 self._logger.warning("key_set_failed", url=refresher.url, problem=problem)
 
-    async def _stop_refreshing(self, still: Collection[JwksRefresher]) -> None:
+    async def _stop_refreshing(self, still: "Collection[JwksRefresher]") -> None:
         """But for those that are still wanted."""
         over = self._refreshing.difference(still)
         await asyncio.gather(*(refresher.stop() for refresher in over))

@@ -1,43 +1,38 @@
-"""`python -m tests.bench`: what this build costs, beside a proxy that translates nothing."""
+"""`python -m tests.bench`: what the gateway costs; one command for each way of asking.
+
+With no command it is `compare`.
+"""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
-from tests.bench.process import allot, allow_sockets
-from tests.bench.report import machine, store_table, table
-from tests.bench.rounds import WrongAnswer, bench
-from tests.bench.workloads import NAMES, warm_up, workloads
+from tests.bench import calls, compare, growth, results, start
+
+COMMANDS = {
+    "compare": (compare, "this build beside a pass-through and nginx (the default)"),
+    "growth": (growth, "how costs grow with streams, keys, agents and conversations"),
+    "start": (start, "how long a start takes"),
+    "results": (results, "all of these, as Markdown"),
+    "calls": (calls, "how many calls a turn takes"),
+}
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each run")
-    parser.add_argument("--rounds", type=int, default=3, help="the table has their medians")
-    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, metavar="WORKLOAD")
-    parser.add_argument(
-        "--connections", type=int, default=1000, help="at most so many, whatever the workload"
-    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for name, (module, summary) in COMMANDS.items():
+        module.define(commands.add_parser(name, help=summary, description=module.__doc__))
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 1 if any answer was wrong; then there is no table."""
-    args = build_parser().parse_args(argv)
-    asked = [w for w in workloads(args.seconds, args.connections) if w.name in args.only]
-    cpus = allot()
-    allow_sockets()
-    print(f"{machine(cpus)}\n", flush=True)
-    try:
-        with bench(cpus, warm_up(args.seconds), asked) as running:
-            rounds = [running.round(number) for number in range(args.rounds)]
-    except WrongAnswer as exc:
-        print(f"wrong answer: {exc}", file=sys.stderr)
-        return 1
-    print(table(rounds))
-    if stored := store_table(rounds):
-        print(f"\n{stored}")
-    return 0
+    given = list(sys.argv[1:] if argv is None else argv)
+    if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help")):
+        given.insert(0, "compare")
+    args = build_parser().parse_args(given)
+    code: int = args.run(args)
+    return code
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import uvloop
 
 from tests.bench.mock import tokens
 
-_TOKEN = re.compile(rb"~[0-9]{3}")
+_TOKEN = re.compile(rb"~[0-9]{3,}")
 _FINISH = re.compile(rb'"finish_?[rR]eason":"stop"')  # OpenAI's spelling, and Bookbag's
 _DONE = b"data: [DONE]\n\n"
 
@@ -34,6 +34,8 @@ class Job:
     """No request begins later than this; each connection makes one in any case."""
     ramp: float
     """Over which the connections are opened."""
+    hold: float = 0.0
+    """How long they stay open after the last answer."""
 
     @property
     def request(self) -> bytes:
@@ -52,6 +54,15 @@ class Outcome:
     wrong: list[str] = field(default_factory=list)
     first_tokens: list[float] = field(default_factory=list)
     """Seconds from each request to its first token."""
+    cpu: float = 0.0
+    """Seconds that the client itself was busy."""
+    took: float = 0.0
+    """Seconds."""
+
+    @property
+    def lost(self) -> int:
+        """Requests without an answer, or with a wrong one."""
+        return len(self.wrong)
 
 
 def fault(job: Job, status: int, body: bytes) -> str | None:
@@ -126,12 +137,19 @@ class Caller(asyncio.Protocol):
         if wrong:
             self._outcome.wrong.append(wrong)
         self.done.set_result(None)
+        if wrong or not self._job.hold:
+            self._transport.close()
+
+    def hang_up(self) -> None:
         self._transport.close()
 
 
 def run(job: Job) -> Outcome:
     """Do the job, on a loop of its own."""
-    return uvloop.run(_run(job))
+    began, busy = time.perf_counter(), time.process_time()
+    outcome = uvloop.run(_run(job))
+    outcome.took, outcome.cpu = time.perf_counter() - began, time.process_time() - busy
+    return outcome
 
 
 async def _run(job: Job) -> Outcome:
@@ -140,6 +158,9 @@ async def _run(job: Job) -> Outcome:
         async with asyncio.timeout(job.seconds + job.ramp + _PATIENCE):
             callers = await _open(job, outcome)
             await asyncio.gather(*(caller.done for caller in callers))
+        await asyncio.sleep(job.hold)
+        for caller in callers:
+            caller.hang_up()
     except (TimeoutError, OSError) as exc:
         outcome.wrong.append(f"given up: {exc!r}")
     return outcome

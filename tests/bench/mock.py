@@ -153,10 +153,12 @@ class Upstream(asyncio.Protocol):
 
 
 async def serve() -> None:
-    """Until the process is ended."""
+    """Until the process is ended; on two addresses, for each has a range of ports to itself."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Upstream, "127.0.0.1", 0, backlog=_BACKLOG)
-    announce("mock", server.sockets[0].getsockname()[1])
+    port = server.sockets[0].getsockname()[1]
+    await loop.create_server(Upstream, "127.0.0.2", port, backlog=_BACKLOG)
+    announce("mock", port)
     await server.serve_forever()
 
 

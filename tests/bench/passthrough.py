@@ -1,6 +1,6 @@
 """The yardstick: a proxy on aiohttp and uvloop that hands bytes through and does nothing else.
 
-What it costs is what the stack costs. `python -m tests.bench.passthrough UPSTREAM_URL`.
+What it costs is what the stack costs. `python -m tests.bench.passthrough MOCK_PORT`.
 """
 
 import asyncio
@@ -18,14 +18,16 @@ _BACKLOG = 8192
 class Proxy:
     """Every POST goes to the upstream, under the same path."""
 
-    def __init__(self, upstream: str, session: aiohttp.ClientSession) -> None:
-        self._upstream = upstream
+    def __init__(self, port: int, session: aiohttp.ClientSession) -> None:
+        self._upstream, self._other = f"http://127.0.0.1:{port}", f"http://127.0.0.2:{port}"
         self._session = session
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         headers = {"Content-Type": request.content_type}
-        url = self._upstream + request.path_qs
+        # A crowd's streams are asked for at another address, for its range of ports.
+        crowd = request.path_qs.startswith("/20x")
+        url = (self._other if crowd else self._upstream) + request.path_qs
         async with self._session.post(url, data=body, headers=headers) as answer:
             if answer.content_type == "text/event-stream":
                 return await _stream(request, answer)
@@ -44,12 +46,15 @@ async def _stream(request: web.Request, answer: aiohttp.ClientResponse) -> web.S
     return response
 
 
-async def serve(upstream: str) -> None:
+async def serve(port: int) -> None:
     """Until the process is ended."""
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=600)
+    unlimited = aiohttp.ClientTimeout(total=None)
+    async with aiohttp.ClientSession(
+        connector=connector, timeout=unlimited, auto_decompress=False
+    ) as session:
         app = web.Application()
-        app.router.add_post("/{path:.*}", Proxy(upstream, session).answer)
+        app.router.add_post("/{path:.*}", Proxy(port, session).answer)
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0, backlog=_BACKLOG).start()
@@ -58,4 +63,4 @@ async def serve(upstream: str) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(sys.argv[1]))
+    uvloop.run(serve(int(sys.argv[1])))

@@ -1,18 +1,25 @@
-"""The rounds as a Markdown table."""
+"""The rounds as Markdown tables."""
 
-import os
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from statistics import median
 
-from tests.bench.process import Cpus
 from tests.bench.rounds import Measured, Round
-from tests.bench.workloads import DIRECT, GATEWAY, PASSTHROUGH, SQLITE
+from tests.bench.workloads import (
+    DIRECT,
+    GATEWAY,
+    NAMES,
+    NGINX,
+    PASSTHROUGH,
+    SQLITE,
+    WORKERS,
+)
 
 # The pass-through does not change, so what it varies by is the machine's doing.
 _NOISY = 0.15
+
+# A load that is busier than this delays what it measures; CPU of the server stays right.
+_BUSY = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,20 +29,30 @@ class Figure:
     workload: str
     name: str
     of: Callable[[Measured], float]
+    budget: float | None = None
+    relative: bool = True
+    """Whether the budget is a multiple of the pass-through's figure."""
     added: bool = False
 
     def values(self, rounds: Sequence[Round], target: str) -> list[float]:
-        """One per round."""
-        values = [self.of(one[target, self.workload]) for one in rounds]
+        """One per round; none if the target was not there."""
+        runs = [one.get((target, self.workload)) for one in rounds]
+        values = [self.of(run) for run in runs if run is not None]
         if not self.added:
             return values
         direct = [self.of(one[DIRECT, self.workload]) for one in rounds]
-        return [value - base for value, base in zip(values, direct, strict=True)]
+        return [value - base for value, base in zip(values, direct, strict=bool(values))]
+
+    def told(self) -> str:
+        """The budget, as a cell."""
+        if self.budget is None:
+            return ""
+        return f"≤ {self.budget:g}{'x' if self.relative else ''}"
 
 
 def per_answer(measured: Measured) -> float:
     """Microseconds of CPU."""
-    return measured.cpu * 1e6 / measured.outcome.answers
+    return measured.cpu * 1e6 / max(measured.outcome.answers, 1)
 
 
 def per_token(measured: Measured) -> float:
@@ -43,9 +60,14 @@ def per_token(measured: Measured) -> float:
     return per_answer(measured) / measured.workload.tokens
 
 
-def per_stream(measured: Measured) -> float:
-    """KiB; each connection is one stream."""
+def per_connection(measured: Measured) -> float:
+    """KiB; each is one stream, or idle."""
     return measured.grown / 1024 / measured.workload.connections
+
+
+def lost(measured: Measured) -> float:
+    """Streams."""
+    return measured.outcome.lost
 
 
 def first_token(percent: int) -> Callable[[Measured], float]:
@@ -53,46 +75,79 @@ def first_token(percent: int) -> Callable[[Measured], float]:
 
     def read(measured: Measured) -> float:
         times = sorted(measured.outcome.first_tokens)
-        return 1000 * times[len(times) * percent // 100]
+        return 1000 * times[len(times) * percent // 100] if times else 0.0
 
     return read
 
 
 FIGURES = (
-    Figure("json", "CPU per request, µs", per_answer),
-    Figure("burst", "CPU per event, µs", per_token),
-    Figure("paced", "CPU per event, µs", per_token),
-    Figure("open", "memory per stream, KiB", per_stream),
-    Figure("first", "added to the first token, p50, ms", first_token(50), added=True),
-    Figure("first", "added to the first token, p99, ms", first_token(99), added=True),
+    Figure("json", "CPU per request, µs", per_answer, 0.8),
+    Figure("burst", "CPU per event, µs", per_token, 1.1),
+    Figure("paced", "CPU per event, µs", per_token, 0.8),
+    Figure("first", "first token, added, p50, ms", first_token(50), 0.8, False, added=True),
+    Figure("first", "first token, added, p99, ms", first_token(99), 2.0, False, added=True),
+    Figure("open", "memory per stream, KiB", per_connection, 25, relative=False),
+    Figure("idle", "memory per idle connection, KiB", per_connection),
+    Figure("crowd-5000", "streams lost", lost, 0, relative=False),
+    Figure("crowd-5000", "first token, p99, ms", first_token(99)),
+    Figure("crowd-10000", "streams lost", lost, 0, relative=False),
+    Figure("crowd-10000", "first token, p99, ms", first_token(99)),
 )
 
 
-def machine(cpus: Cpus) -> str:
-    """What it ran on, in a line."""
-    shared = " (shared: the figures say little)" if cpus.gateway == cpus.load else ""
-    return (
-        f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs; the gateway on "
-        f"CPU {cpus.gateway}, mock and client on CPU {cpus.load}{shared}; "
-        f"Python {platform.python_version()}, aiohttp {version('aiohttp')}, "
-        f"uvloop {version('uvloop')}; load average {os.getloadavg()[0]:.2f} before the first round"
-    )
-
-
 def table(rounds: Sequence[Round]) -> str:
-    """Medians over the rounds, the ratio that of each round's own ratios."""
+    """Medians over the rounds, the ratios those of each round's own ratios."""
     rows = [
-        f"| workload | figure | this build | {PASSTHROUGH} | ratio | spread of the ratio |",
-        "| --- | --- | ---: | ---: | ---: | ---: |",
+        "| workload | figure | this build | pass-through | nginx | **ratio** | budget | spread |"
+        " to nginx | pass-through to nginx |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     known = {workload for one in rounds for _, workload in one}
-    notes: list[str] = []
-    for figure in FIGURES:
-        if figure.workload in known:
-            ours, theirs = figure.values(rounds, GATEWAY), figure.values(rounds, PASSTHROUGH)
-            rows.append(_row(figure, ours, theirs))
-            notes += _noise(figure, theirs)
+    figures = [figure for figure in FIGURES if figure.workload in known]
+    rows += [_row(figure, rounds) for figure in figures]
+    notes = [note for figure in figures for note in _noise(figure, rounds)]
     return "\n".join([*rows, *notes])
+
+
+def spread(values: Sequence[float]) -> float:
+    """From the least to the greatest, as a part of the median."""
+    middle = median(values)
+    return (max(values) - min(values)) / middle if middle > 0 else 0.0
+
+
+def _row(figure: Figure, rounds: Sequence[Round]) -> str:
+    ours, theirs, least = (figure.values(rounds, of) for of in (GATEWAY, PASSTHROUGH, NGINX))
+    ratios = _ratios(ours, theirs)
+    cells = [
+        figure.workload,
+        figure.name,
+        *(f"{median(values):.2f}" if values else "-" for values in (ours, theirs, least)),
+        _ratio(ratios),
+        figure.told(),
+        f"{spread(ratios):.0%}" if ratios else "-",
+        _ratio(_ratios(ours, least)),
+        _ratio(_ratios(theirs, least)),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _ratios(ours: list[float], theirs: list[float]) -> list[float]:
+    # A run of a few requests may add nothing that can be measured.
+    if not theirs or min(theirs) <= 0:
+        return []
+    return [our / their for our, their in zip(ours, theirs, strict=True)]
+
+
+def _ratio(ratios: list[float]) -> str:
+    return f"{median(ratios):.2f}" if ratios else "-"
+
+
+def _noise(figure: Figure, rounds: Sequence[Round]) -> list[str]:
+    theirs = figure.values(rounds, PASSTHROUGH)
+    if spread(theirs) <= _NOISY:
+        return []
+    what = f"{figure.workload}, {figure.name}"
+    return [f"\nNoisy: {what}: the {PASSTHROUGH} itself varied by {spread(theirs):.0%}."]
 
 
 def store_table(rounds: Sequence[Round]) -> str:
@@ -103,6 +158,7 @@ def store_table(rounds: Sequence[Round]) -> str:
         "| --- | ---: | ---: | ---: | ---: |",
     ]
     known = {workload for one in rounds for target, workload in one if target == SQLITE}
+    known -= {"workers"}
     for workload in sorted(known):
         pairs = [(one[GATEWAY, workload], one[SQLITE, workload]) for one in rounds]
         memory = median(per_answer(without) for without, _ in pairs)
@@ -113,25 +169,46 @@ def store_table(rounds: Sequence[Round]) -> str:
     return "\n".join(rows) if known else ""
 
 
-def spread(values: Sequence[float]) -> float:
-    """From the least to the greatest, as a part of the median."""
-    middle = median(values)
-    return (max(values) - min(values)) / middle if middle > 0 else 0.0
+def workers_table(rounds: Sequence[Round], why_not: str) -> str:
+    """Two workers beside one, both on one CPU, with requests that no conversation is kept of."""
+    pairs = [
+        (one[SQLITE, "workers"], one[WORKERS, "workers"])
+        for one in rounds
+        if (WORKERS, "workers") in one
+    ]
+    if not pairs:
+        return f"No row for two workers: {why_not}" if why_not else ""
+    ratios = [per_answer(two) / per_answer(one) for one, two in pairs]
+    one, two = (median(per_answer(pair[at]) for pair in pairs) for at in (0, 1))
+    return "\n".join(
+        [
+            "| CPU per request, by one worker, µs | by two | **ratio** | budget | spread |",
+            "| ---: | ---: | ---: | ---: | ---: |",
+            f"| {one:.2f} | {two:.2f} | {median(ratios):.2f} | ≤ 1.1x | {spread(ratios):.0%} |",
+        ]
+    )
 
 
-def _row(figure: Figure, ours: list[float], theirs: list[float]) -> str:
-    cells = [figure.workload, figure.name, f"{median(ours):.2f}", f"{median(theirs):.2f}"]
-    # A run of a few requests may add nothing that can be measured.
-    if min(theirs) > 0:
-        ratios = [our / their for our, their in zip(ours, theirs, strict=True)]
-        cells += [f"{median(ratios):.2f}", f"{spread(ratios):.0%}"]
-    else:
-        cells += ["-", "-"]
-    return f"| {' | '.join(cells)} |"
+def load_table(rounds: Sequence[Round]) -> str:
+    """How much of their CPUs servers and load used. CPU per request is the server's own, whatever
+    the load is; times are right only where the load had some CPU left."""
+    known = {workload for one in rounds for _, workload in one}
+    names = [name for name in NAMES if name in known]
+    targets = [DIRECT, GATEWAY, PASSTHROUGH, NGINX]
+    rows = [f"| workload | {' | '.join(targets)} |", f"| --- {'| ---: ' * len(targets)}|"]
+    notes: list[str] = []
+    for name in names:
+        runs = {of: [one[of, name] for one in rounds if (of, name) in one] for of in targets}
+        if not runs[GATEWAY]:
+            continue
+        rows.append(f"| {name} | {' | '.join(_shares(runs[of]) for of in targets)} |")
+        times = any(f.workload == name and "first token" in f.name for f in FIGURES)
+        if times and any(run.load_busy > _BUSY for of in targets for run in runs[of]):
+            notes.append(f"\nThe load itself was busy in {name}: its times are too long.")
+    return "\n".join([*rows, *notes])
 
 
-def _noise(figure: Figure, theirs: list[float]) -> list[str]:
-    if spread(theirs) <= _NOISY:
-        return []
-    what = f"{figure.workload}, {figure.name}"
-    return [f"\nNoisy: {what}: the {PASSTHROUGH} itself varied by {spread(theirs):.0%}."]
+def _shares(runs: Sequence[Measured]) -> str:
+    if not runs:
+        return "-"
+    return f"{median(r.busy for r in runs):.0%} / {median(r.load_busy for r in runs):.0%}"

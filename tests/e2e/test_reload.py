@@ -453,7 +453,7 @@ async def test_a_bug_in_a_reload_is_no_end(tmp_path: Path, monkeypatch: pytest.M
 
     async with following(tmp_path / "gateway.toml", echoing()) as gateway:
         with monkeypatch.context() as patched:
-            patched.setattr(reloader, "build_snapshot", broken)
+            patched.setattr(gateway.gateway._reloader, "_build", broken)
             status, told = await gateway.reload()
         assert status == 422
         assert "canary" not in f"{told}{gateway.log.getvalue().decode()}"

@@ -46,7 +46,7 @@ async def test_a_client_that_never_reads_is_cut(
     # What the kernel's buffers took was read, and is kept for the conversation until the end.
     relayed = sum((await gateway.counted("oc_gateway_events_total", "upstream")).values()) * TEXT
     assert relayed < 20_000_000
-    assert grown - relayed < 1 << 20
+    assert grown - relayed < 4 << 20
     assert upstream.sent < 100_000_000
 
 

@@ -10,6 +10,7 @@ from gateway.admin import gauges
 from gateway.observe import gen_ai
 from gateway.observe.families import ACTIVE_STREAMS, COUNTERS, GAUGES, HISTOGRAMS, RARE_GAUGES
 from gateway.observe.faults import FAULTS, Fault
+from gateway.workers import gauges as workers
 from tests.conftest import Golden
 from tests.e2e.conftest import Start
 from tests.e2e.scripted import ScriptedUpstream
@@ -36,12 +37,21 @@ def families() -> Iterator[Row]:
             yield Row(f"oc_gateway_{name}_total", "counter", labels, says)
     for name, (says, labels) in gauges.GAUGES.items():
         yield Row(f"oc_gateway_{name}", "gauge", labels, says)
+    yield from of_workers()
     for name, says in (GAUGES | RARE_GAUGES).items():
         yield Row(f"oc_gateway_{name}", "gauge", (), says)
     for name, (says, labels, _) in HISTOGRAMS.items():
         yield Row(f"oc_gateway_{name}", "histogram", labels, says)
     for name, (says, labels, _) in gen_ai.HISTOGRAMS.items():
         yield Row(name, "histogram", labels, says)
+
+
+def of_workers() -> Iterator[Row]:
+    """What only several processes have."""
+    for name, (says, labels) in workers.COUNTERS.items():
+        yield Row(f"oc_gateway_{name}_total", "counter", labels, says)
+    for name, (says, labels) in workers.GAUGES.items():
+        yield Row(f"oc_gateway_{name}", "gauge", labels, says)
 
 
 def metrics_table() -> str:
@@ -92,7 +102,8 @@ async def test_a_gateway_shows_no_other(start: Start, upstream: ScriptedUpstream
         assert (row.type, row.says) == (family.type, family.documentation)
         for sample in family.samples:
             assert sample.labels.keys() - {"le"} == set(row.labels)
-    assert documented.keys() - shown == {f"oc_gateway_{name}" for name in RARE_GAUGES}
+    rare = {f"oc_gateway_{name}" for name in RARE_GAUGES}
+    assert documented.keys() - shown == rare | {row.name for row in of_workers()}
 
 
 def queries() -> list[str]:

@@ -1,0 +1,1 @@
+"""Several processes that serve as one gateway, and the one that looks after them."""

@@ -1,0 +1,43 @@
+"""Files that all workers have open."""
+
+import os
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.limits.zone import Zone
+
+# In memory: what changes with every request need not get to a disk.
+_MEMORY = Path("/dev/shm")  # noqa: S108 - the folder that is made in it is nobody else's
+
+
+@dataclass(frozen=True, slots=True)
+class SharedFiles:
+    """They have no names any more: nothing is left of them, however this process ends."""
+
+    zone: Zone
+    """The limits', to look at and to take back what dead workers held."""
+    descriptors: dict[str, int]
+    """Open files for workers to inherit, by the option of theirs."""
+
+    def close(self) -> None:
+        for descriptor in self.descriptors.values():
+            os.close(descriptor)
+        self.zone.close()
+
+
+def shared_files(text: bytes, workers: int) -> SharedFiles:
+    """With the config's `text`. Raises `OSError`: there is no room for them."""
+    with suppress(OSError):  # no such folder, or a small one
+        return _made(_MEMORY, text, workers)
+    return _made(None, text, workers)
+
+
+def _made(where: Path | None, text: bytes, workers: int) -> SharedFiles:
+    with tempfile.TemporaryDirectory(prefix="oc-gateway-", dir=where) as name:
+        folder = Path(name)
+        (folder / "text").write_bytes(text)
+        zone = Zone.create(folder / "zone", workers=workers)
+        descriptors = {name: os.open(folder / name, os.O_RDWR) for name in ("zone", "text")}
+    return SharedFiles(zone, descriptors)
