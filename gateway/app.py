@@ -15,7 +15,7 @@ from gateway.admin.status import Status
 from gateway.config.file import ConfigFile
 from gateway.config.model import Config
 from gateway.config.secrets import reveal, reveal_credential
-from gateway.conversations.access import Access
+from gateway.conversations.access import Access, random_ids
 from gateway.conversations.build import build_store
 from gateway.conversations.guard import GuardedStore
 from gateway.conversations.memory import MemoryStore
@@ -123,16 +123,18 @@ class Gateway:
         )
 
     def _build_pipeline(self, config: Config, access: Access) -> Pipeline:
+        mint = random_ids().__next__
         return Pipeline(
             snapshot=lambda: self.snapshot,
             limiter=self.limiter,
             states=self.states,
             turns=Turns(
                 access,
+                mint=mint,
                 tool_call_ttl=int(config.store.tool_call_ttl * 1000),
                 repeat_ttl=int(config.store.repeat_ttl * 1000),
             ),
-            threads=Threads(access, ttl=int(config.store.thread_ttl * 1000)),
+            threads=Threads(access, mint=mint, ttl=int(config.store.thread_ttl * 1000)),
             streams=self.streams,
             keep_partial=config.store.keep_partial,
             metrics=self.metrics,

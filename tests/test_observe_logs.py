@@ -10,7 +10,7 @@ import pytest
 
 from gateway.core.events import Json, Usage
 from gateway.observe.exchange import Exchange, Operation
-from gateway.observe.logs import Logger, build_logger, log_exchange
+from gateway.observe.logs import Logger, build_logger
 from gateway.wire import json
 
 
@@ -30,7 +30,7 @@ def lines(stream: io.BytesIO) -> list[dict[str, Json]]:
 
 def test_what_is_unknown_is_left_out(stream: io.BytesIO, logger: Logger) -> None:
     """No empty field, no null; a count of 0 is known."""
-    log_exchange(logger, Exchange("r1", "bookbag-v2", time.monotonic()))
+    logger.request(Exchange("r1", "bookbag-v2", time.monotonic()))
     (line,) = lines(stream)
     assert not {"", None} & {value for value in line.values() if not isinstance(value, dict)}
     assert (line["attempts"], line["events"], line["stream"]) == (0, 0, False)
@@ -43,7 +43,7 @@ def test_what_it_cost(stream: io.BytesIO, logger: Logger) -> None:
     """Each figure that is known, 0 included."""
     exchange = Exchange("r1", "bookbag-v2", 0.0, duration=1.5, first_event=0.25)
     exchange.usage = Usage(input_tokens=0, credits=1.5)
-    log_exchange(logger, exchange)
+    logger.request(exchange)
     (line,) = lines(stream)
     assert (line["duration_ms"], line["first_event_ms"]) == (1500.0, 250.0)
     assert (line["input_tokens"], line["credits"]) == (0, 1.5)
@@ -116,7 +116,7 @@ def test_exceptions_in_a_circle(stream: io.BytesIO, logger: Logger) -> None:
 )
 def test_whose_fault_it_is(outcome: str, level: str, stream: io.BytesIO, logger: Logger) -> None:
     """A client's mistakes are no warning to who runs the gateway."""
-    log_exchange(logger, Exchange("r1", "bookbag-v2", 0.0, outcome=outcome))
+    logger.request(Exchange("r1", "bookbag-v2", 0.0, outcome=outcome))
     (line,) = lines(stream)
     assert line["level"] == level
 
@@ -127,8 +127,8 @@ def test_a_share_of_what_went_well(stream: io.BytesIO) -> None:
     for target in (stream, again):
         logger = build_logger("info", target, sample=0.25)
         for number in range(2000):
-            log_exchange(logger, Exchange(f"r{number}", "bookbag-v2", 0.0))
-            log_exchange(logger, Exchange(f"f{number}", "bookbag-v2", 0.0, outcome="client_gone"))
+            logger.request(Exchange(f"r{number}", "bookbag-v2", 0.0))
+            logger.request(Exchange(f"f{number}", "bookbag-v2", 0.0, outcome="client_gone"))
     outcomes = [line["outcome"] for line in lines(stream)]
 
     assert outcomes.count("client_gone") == 2000
@@ -143,7 +143,7 @@ def test_text_for_people() -> None:
     logger = build_logger("info", stream, form="text")
     exchange = Exchange("r1", "bookbag-v2", 0.0, status=200, agent="a\x1b[31m\nb")
     exchange.operation = Operation.CHAT
-    log_exchange(logger, exchange)
+    logger.request(exchange)
     (line,) = stream.getvalue().decode().splitlines()
 
     assert "\x1b" not in line

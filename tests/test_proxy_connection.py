@@ -7,7 +7,8 @@ import zlib
 import pytest
 
 from gateway.core.errors import ErrorCode, GatewayError
-from gateway.proxy.connection import MAX_HEAD, Connection, RemoteAnswer
+from gateway.proxy.connection import Connection
+from gateway.proxy.remote import MAX_HEAD, RemoteAnswer
 
 
 class Wire(asyncio.Transport):

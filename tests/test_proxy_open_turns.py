@@ -22,9 +22,8 @@ class Relayed:
 
 async def turn(open_turns: OpenTurns, over: asyncio.Event, relay: Relayed | None = None) -> str:
     """One that goes on until it is over."""
-    with open_turns:
-        if relay is not None:
-            open_turns.add(cast(Relay, relay))
+    with open_turns.turn() as open_turn:
+        open_turn.relay = cast("Relay | None", relay)
         await over.wait()
         return "answered"
 
@@ -109,7 +108,7 @@ async def test_one_that_ends_in_the_same_moment() -> None:
     open_turns = OpenTurns()
 
     async def failing() -> None:
-        with open_turns:
+        with open_turns.turn():
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:

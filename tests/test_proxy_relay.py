@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import pytest
 
@@ -9,10 +10,20 @@ from gateway.core.codec import Pause
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.events import Event, Failure, Finish, FinishReason, TextDelta
 from gateway.proxy.embedded import EmbeddedAnswer
-from gateway.proxy.relay import Clocks, Relay
+from gateway.proxy.relay import Relay
 from tests.e2e.scripted import PATIENCE
 
 FINISH = Finish(FinishReason.STOP)
+
+
+class Clocks(NamedTuple):
+    """Seconds."""
+
+    first_event: float
+    idle: float
+    total: float
+
+
 CLOCKS = Clocks(first_event=5.0, idle=5.0, total=5.0)
 
 

@@ -14,8 +14,9 @@ from gateway.config.recordings import transcripts
 from gateway.config.secrets import reveal
 from gateway.config.upstreams import Upstream
 from gateway.core.codec import Target, Transcript, UpstreamKind
+from gateway.core.conversation import Role
 from gateway.core.errors import ErrorCode, GatewayError
-from gateway.core.turn import Budget, Tool
+from gateway.core.turn import Budget, Message, Tool
 from gateway.upstreams import UPSTREAMS
 from gateway.upstreams.refusals import passed_refusal
 
@@ -54,6 +55,13 @@ class RouteTarget:
     name: str
     """What is one backend to every agent: the same model, or agent, of the same upstream."""
     weight: int | None = None
+    state_key: str = field(init=False)
+    """Under which an upstream's own conversation id is kept: two agents of one upstream do not
+    know each other's conversations."""
+
+    def __post_init__(self) -> None:
+        key = f"{self.target.upstream}/{self.target.agent or ''}"
+        object.__setattr__(self, "state_key", key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +91,12 @@ class Route:
     passthrough: str | None
     """The family of protocols whose conversations, kept by the upstream, clients see as they are;
     None: the gateway keeps them."""
+    system: tuple[Message, ...] = field(init=False)
+    """The instructions, as models take them."""
+
+    def __post_init__(self) -> None:
+        text = self.instructions
+        object.__setattr__(self, "system", (Message(Role.SYSTEM, text),) if text else ())
 
 
 class Routes:

@@ -2,8 +2,9 @@
 
 import os
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from struct import Struct
 
 from gateway.conversations.store import Change, Conflict, Found, Span, Store
 from gateway.core.conversation import (
@@ -16,11 +17,19 @@ from gateway.core.conversation import (
     number_in,
 )
 from gateway.core.errors import ErrorCode, GatewayError
+from gateway.core.frozen import frozen
+
+# What is drawn at once, for so many ids: it is asking the kernel that takes time.
+_BLOCK = Struct("512Q")
 
 
-def random_id() -> int:
-    """An id that says nothing of the others: 1 to `MAX_ID`."""
-    return int.from_bytes(os.urandom(7)) >> 3 or random_id()
+def random_ids() -> Iterator[int]:
+    """Ids that say nothing of each other: 1 to `MAX_ID`. A process that forks needs others in its
+    child, or both go on with the same."""
+    while True:
+        for drawn in _BLOCK.unpack(os.urandom(_BLOCK.size)):
+            if number := drawn >> 11:
+                yield number
 
 
 def milliseconds() -> int:
@@ -28,7 +37,7 @@ def milliseconds() -> int:
     return time.time_ns() // 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Scope:
     """What a caller may see: a place, or of it only one user's conversations."""
 
@@ -45,7 +54,7 @@ class Access:
     async def load(self, scope: Scope, conversation: str | int, span: Span) -> Found:
         """A conversation with some of its messages. Raises `GatewayError(CONVERSATION_NOT_FOUND)`,
         also for one that is somewhere else."""
-        number = conversation if isinstance(conversation, int) else number_in(conversation)
+        number = number_in(conversation) if isinstance(conversation, str) else conversation
         found = await self.store.load(scope.place, number, span) if number else None
         if found is None or scope.user_id not in (None, found[0].user_id):
             raise _no_conversation()
@@ -109,18 +118,19 @@ def changed(
     found: Conversation, updated: int, length: int, upstream_ids: Mapping[str, str]
 ) -> Conversation:
     """The row after one more change."""
-    # Not by dataclasses.replace, which looks every field up by name, for each turn.
+    # Not by dataclasses.replace, which looks every field up by name, nor by keywords, which are
+    # put into a dictionary first: it is done for each turn.
     return Conversation(
-        id=found.id,
-        place=found.place,
-        user_id=found.user_id,
-        title=found.title,
-        status=found.status,
-        created=found.created,
-        updated=updated,
-        length=length,
-        version=found.version + 1,
-        upstream_ids=upstream_ids,
+        found.id,
+        found.place,
+        found.user_id,
+        found.title,
+        found.created,
+        updated,
+        length,
+        found.version + 1,
+        upstream_ids,
+        found.status,
     )
 
 

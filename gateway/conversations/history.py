@@ -17,7 +17,13 @@ _TOKENS_PER_MESSAGE = 4
 def spoken(stored: Iterable[StoredMessage]) -> list[Message]:
     """Stored messages as models take them: a tool's result is a message of its own, after the
     assistant's that called the tool. Upstreams are given back their own ids of the calls."""
-    return [message for each in stored for message in _spoken(each)]
+    said: list[Message] = []
+    for each in stored:
+        if len(each.parts) == 1 and type(part := each.parts[0]) is TextDelta:
+            said.append(Message(each.role, part.text))  # as nearly all of them
+        else:
+            said += _spoken(each)
+    return said
 
 
 def _spoken(stored: StoredMessage) -> Iterator[Message]:
@@ -54,12 +60,22 @@ def written(output: Json) -> str:
     return output if isinstance(output, str) else json.dumps(output).decode()
 
 
+def fitting(
+    instructions: tuple[Message, ...], messages: Sequence[Message], budget: Budget
+) -> tuple[Message, ...]:
+    """The instructions, and the newest messages that fit beside them."""
+    used = 0 if budget.max_tokens is None else sum(map(tokens, instructions))
+    return (*instructions, *trimmed(messages, budget, used))
+
+
 def trimmed(messages: Sequence[Message], budget: Budget, used: int = 0) -> list[Message]:
     """The newest messages that fit; the newest user's and what follows it always.
 
     A cut is only made before a user's message: models refuse a history that begins in the middle of
     a turn. `used` are tokens that are spent already.
     """
+    if budget.max_tokens is None and len(messages) <= budget.max_messages:
+        return list(messages)
     first = len(messages)
     # Nothing is cut at the beginning: some clients have an assistant greet the user.
     starts = {0, *(i for i, said in enumerate(messages) if said.role is Role.USER)}

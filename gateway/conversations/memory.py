@@ -6,11 +6,12 @@ No method awaits anything, so each runs in one go and needs no lock.
 from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from gateway.conversations.size import size_of
 from gateway.conversations.store import Answered, Change, Conflict, Figures, Found, Listed, Span
 from gateway.core.conversation import Conversation, Feedback, Place, StoredMessage
+from gateway.core.frozen import frozen
 
 # Bytes that a conversation takes beside its messages: its record and its places in the store.
 _OVERHEAD = 1000
@@ -19,17 +20,22 @@ _OVERHEAD = 1000
 _MAX_ANSWERED = 10_000
 
 
-@dataclass(frozen=True, slots=True)
+_Whose = tuple[str | None, str | None, int, str | None]
+"""A place and a user, or None for all, in what Python hashes without being asked."""
+
+_Activity = tuple[int, int]
+"""When a conversation was last written to, and its id."""
+
+
+@frozen
 class _Kept:
     conversation: Conversation
     messages: tuple[StoredMessage, ...]
     size: int
     """Of the messages: a turn adds its own, for to count all of them each time is quadratic."""
-
-    @property
-    def whole(self) -> int:
-        ids = self.conversation.upstream_ids
-        return _OVERHEAD + sum(len(name) + len(known) for name, known in ids.items()) + self.size
+    whole: int
+    lists: tuple[list[_Activity], ...]
+    """Those that it is in: its place's first, its user's last."""
 
 
 class MemoryStore:
@@ -41,9 +47,10 @@ class MemoryStore:
         self._size = 0
         self._kept: OrderedDict[int, _Kept] = OrderedDict()
         """The least recently used first."""
-        self._lists: dict[tuple[Place, str | None], list[tuple[int, int]]] = {}
+        self._lists: dict[_Whose, tuple[list[_Activity], ...]] = {}
         """Of each place, and of each of its users, the oldest activity first: to look for them
-        among all conversations would keep everybody waiting, for each page of a list."""
+        among all conversations would keep everybody waiting, for each page of a list. A user's
+        comes with that of the place."""
         self._answered: OrderedDict[tuple[str, str], Answered] = OrderedDict()
         """The oldest first."""
         self._claims: set[int] = set()
@@ -78,30 +85,31 @@ class MemoryStore:
         return kept.conversation, messages[max(0, len(messages) - span.limit) :]
 
     async def save(self, change: Change, claims: Sequence[int]) -> None:
-        self._claims.difference_update(claims)
-        number, before = change.conversation.id, change.conversation.version - 1
-        kept = self._kept.get(number)
-        if (kept.conversation.version if kept else 0) != before:
+        if claims:
+            self._claims.difference_update(claims)
+        row, messages = change.conversation, change.messages
+        kept, size = self._kept.get(row.id), size_of(messages)
+        if (kept.conversation.version if kept else 0) != row.version - 1:
             raise Conflict
-        messages, size = (kept.messages, kept.size) if kept else ((), 0)
-        size += size_of(change.messages) - size_of(messages[change.keep :])
-        messages = (*messages[: change.keep], *change.messages)
-        self._put(_Kept(change.conversation, messages, size))
+        if kept is not None:
+            size += kept.size - size_of(kept.messages[change.keep :])
+            messages = kept.messages[: change.keep] + messages
+        self._put(row, messages, size)
         if change.answered is not None:
             self._remember(change.answered)
 
     async def mark(self, conversation: int, message: int, feedback: Feedback | None) -> None:
         if kept := self._kept.get(conversation):
-            messages = (
+            messages = tuple(
                 replace(said, feedback=feedback) if said.id == message else said
                 for said in kept.messages
             )
-            self._put(replace(kept, messages=tuple(messages)))
+            self._put(kept.conversation, messages, kept.size)
 
     async def listed(
         self, place: Place, user_id: str | None, after: tuple[int, int] | None, limit: int
     ) -> Listed:
-        found = self._lists.get((place, user_id), [])
+        found = self._lists.get(_whose(place, user_id), ([],))[-1]
         end = len(found) if after is None else bisect_left(found, after)
         page = reversed(found[max(0, end - limit) : end])
         return Listed(tuple(self._kept[number].conversation for _, number in page), len(found))
@@ -133,32 +141,51 @@ class MemoryStore:
 
     def _beyond(self, per_user: int) -> Iterator[int]:
         """What users have beyond their newest; nobody's conversations are not counted."""
-        for (_, user_id), found in self._lists.items():
+        for (*_, user_id), (*_, found) in self._lists.items():
             if user_id is not None:
                 yield from (number for _, number in found[: max(0, len(found) - per_user)])
 
-    def _put(self, kept: _Kept) -> None:
-        number = kept.conversation.id
-        self._drop(number)
-        if kept.whole > self._max_size:
+    def _put(self, row: Conversation, messages: tuple[StoredMessage, ...], size: int) -> None:
+        """Have it be so, and what was used last; `size` is that of the messages."""
+        if row.id in self._kept:
+            self._drop(row.id)
+        whole = _OVERHEAD + size
+        if row.upstream_ids:
+            whole += sum(len(name) + len(known) for name, known in row.upstream_ids.items())
+        if whole > self._max_size:
             # It alone is larger than the whole store. What was left of it from before the turn
             # would be a conversation that has forgotten its last answer, so all of it goes.
             return
-        self._kept[number] = kept
-        self._size += kept.whole
-        for whose in _whose(kept.conversation):
-            insort(self._lists.setdefault(whose, []), _activity(kept.conversation))
+        lists = self._lists.get(_whose(row.place, row.user_id)) or self._begin_lists(row)
+        activity = row.updated, row.id
+        for found in lists:
+            if found and activity < found[-1]:
+                insort(found, activity)
+            else:
+                found.append(activity)
+        self._kept[row.id] = _Kept(row, messages, size, whole, lists)
+        self._size += whole
         while self._size > self._max_size:
             self._drop(next(iter(self._kept)))
 
+    def _begin_lists(self, row: Conversation) -> tuple[list[_Activity], ...]:
+        lists = self._lists.setdefault(_whose(row.place, None), ([],))
+        if row.user_id is not None:
+            lists = self._lists[_whose(row.place, row.user_id)] = (*lists, [])
+        return lists
+
     def _drop(self, number: int) -> None:
-        if kept := self._kept.pop(number, None):
-            self._size -= kept.whole
-            for whose in _whose(kept.conversation):
-                found = self._lists[whose]
-                del found[bisect_left(found, _activity(kept.conversation))]
-                if not found:
-                    del self._lists[whose]
+        kept = self._kept.pop(number, None)
+        if kept is None:
+            return
+        row = kept.conversation
+        self._size -= kept.whole
+        for found in kept.lists:
+            del found[bisect_left(found, (row.updated, number))]
+        if not kept.lists[-1]:
+            del self._lists[_whose(row.place, row.user_id)]
+        if not kept.lists[0]:
+            self._lists.pop(_whose(row.place, None), None)
 
     def _remember(self, answered: Answered) -> None:
         key = answered.subject, answered.key
@@ -168,13 +195,8 @@ class MemoryStore:
             self._answered.popitem(last=False)
 
 
-def _whose(conversation: Conversation) -> set[tuple[Place, str | None]]:
-    """The lists that it is in."""
-    return {(conversation.place, None), (conversation.place, conversation.user_id)}
-
-
-def _activity(conversation: Conversation) -> tuple[int, int]:
-    return conversation.updated, conversation.id
+def _whose(place: Place, user_id: str | None) -> _Whose:
+    return place.owner.workspace, place.owner.origin, place.agent, user_id
 
 
 def _end(messages: tuple[StoredMessage, ...], span: Span) -> int:

@@ -4,29 +4,34 @@ from collections.abc import Iterable
 from sys import getsizeof
 
 from gateway.core.conversation import Part, StoredMessage
-from gateway.core.events import Citations, Json, ToolCall, ToolOutput, Usage
+from gateway.core.events import Citations, Json, TextDelta, ToolCall, ToolOutput, Usage
 
-# A place in a tuple, and the three numbers of every message.
-_OF_EACH = 8 + 3 * 32
+_NUMBER = 32
+# A text of ASCII, as nearly all are, beside its letters: not to ask Python is a third of the way.
+_ASCII = getsizeof("")
+# A message with its place in a tuple, its three numbers, and the tuple of its parts.
+_MESSAGE = getsizeof(object.__new__(StoredMessage)) + 8 + 3 * _NUMBER + getsizeof(())
+_PART = 8 + getsizeof(TextDelta(""))
+_USAGE = getsizeof(Usage()) + 3 * _NUMBER
 
 
 def size_of(messages: Iterable[StoredMessage]) -> int:
-    """Bytes. What is shared between messages (small numbers, empty strings) counts for each."""
-    return sum(map(_message, messages))
-
-
-def _message(message: StoredMessage) -> int:
-    theirs = message.upstream_conversation, message.upstream_message
-    names = filter(None, (message.model, message.upstream, *theirs))
-    own = getsizeof(message) + _OF_EACH + getsizeof(message.parts) + _usage(message.usage)
-    return own + sum(map(getsizeof, names)) + sum(map(_part, message.parts))
-
-
-def _usage(usage: Usage | None) -> int:
-    if usage is None:
-        return 0
-    figures = usage.input_tokens, usage.output_tokens, usage.credits
-    return getsizeof(usage) + sum(map(getsizeof, figures))
+    """Bytes. Names of upstreams are the config's; what else is shared between messages (small
+    numbers, empty strings) counts for each."""
+    total = 0
+    for said in messages:
+        total += _MESSAGE
+        for part in said.parts:
+            if type(part) is TextDelta and part.text.isascii():
+                total += _PART + _ASCII + len(part.text)
+            else:
+                total += 8 + _part(part)
+        if said.usage is not None:
+            total += _USAGE
+        for name in (said.model, said.upstream_conversation, said.upstream_message):
+            if name is not None:
+                total += _ASCII + len(name)
+    return total
 
 
 def _part(part: Part) -> int:

@@ -5,10 +5,10 @@ one change at a time, atomically.
 """
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.core.conversation import Conversation, Feedback, Place, StoredMessage
+from gateway.core.frozen import frozen
 
 
 class StoreError(Exception):
@@ -23,7 +23,7 @@ Found = tuple[Conversation, tuple[StoredMessage, ...]]
 """A conversation with some of its messages, in their order."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Span:
     """The newest `limit` messages; of those before a position, or up to and including a message
     (none, if the conversation has no such message)."""
@@ -33,7 +33,7 @@ class Span:
     upto: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Answered:
     """A request with an Idempotency-Key, and the message that answered it."""
 
@@ -48,7 +48,7 @@ class Answered:
     """Unix milliseconds."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Change:
     """One atomic write.
 
@@ -62,7 +62,7 @@ class Change:
     answered: Answered | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Listed:
     """One page of conversations, and how many there are on all pages."""
 
@@ -70,7 +70,7 @@ class Listed:
     total: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Figures:
     """What `oc-gateway store status` tells."""
 

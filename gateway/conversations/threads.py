@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import groupby
 
-from gateway.conversations.access import Access, changed, milliseconds, random_id
+from gateway.conversations.access import Access, changed, milliseconds
 from gateway.conversations.history import written
 from gateway.conversations.store import Answered, Change, Span
 from gateway.core.conversation import Conversation, Place, Role, StoredMessage
@@ -50,12 +50,12 @@ class Threads:
         access: Access,
         *,
         ttl: int,
-        mint: Callable[[], int] = random_id,
+        mint: Callable[[], int],
         clock: Callable[[], int] = milliseconds,
     ) -> None:
+        self.mint = mint
         self._access = access
         self._ttl = ttl
-        self._mint = mint
         self._clock = clock
 
     async def find(self, place: Place, ask: ChatRequest) -> Thread:
@@ -67,7 +67,7 @@ class Threads:
                 return known
         now = self._clock()
         fresh = Conversation(
-            id=self._mint(),
+            id=self.mint(),
             place=hidden,
             user_id=ask.user_id,
             title=None,
@@ -83,7 +83,7 @@ class Threads:
         of these types. `ids` are the target's key and what it calls the conversation."""
         found, now, target = thread.conversation, self._clock(), ids[0]
         said = [*thread.ask.history, *_question(thread.ask), *answer_of(reply, replayed)]
-        key, message = fingerprint(found.place, _user(thread.ask), said), self._mint()
+        key, message = fingerprint(found.place, _user(thread.ask), said), self.mint()
         answered = Answered(
             subject=_SUBJECT,
             key=key,
@@ -97,7 +97,7 @@ class Threads:
     async def forget(self, thread: Thread) -> None:
         """For one that was known: no history leads to it any more, as its upstream has heard what
         the client may never say."""
-        await self._save(thread, self._mint(), (), {}, None)
+        await self._save(thread, self.mint(), (), {}, None)
 
     async def release(self, thread: Thread) -> None:
         """Leave it as it was; nothing if it was kept or forgotten."""

@@ -4,16 +4,10 @@ Nothing of a turn can be seen before the commit, which writes the question and i
 turn that failed leaves no trace.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 
-from gateway.conversations.access import (
-    Access,
-    Scope,
-    changed,
-    milliseconds,
-    random_id,
-)
+from gateway.conversations.access import Access, Scope, changed, milliseconds
 from gateway.conversations.repeats import Asked, Repeated, answered, repeated
 from gateway.conversations.results import expired
 from gateway.conversations.store import Change, Span
@@ -27,13 +21,14 @@ from gateway.core.conversation import (
 )
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.events import FinishReason, TextDelta, Usage
+from gateway.core.frozen import frozen
 from gateway.core.turn import ChatRequest, Turn
 
 # Characters of the user's first message that are the conversation's title.
 _TITLE = 80
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Opened:
     """A turn in progress."""
 
@@ -53,7 +48,7 @@ class Opened:
     claims: list[int] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Answer:
     """What a turn's upstream answered; without `finish` it is incomplete."""
 
@@ -70,8 +65,8 @@ class Answer:
 
 
 class Turns:
-    """Begins and ends turns. `tool_call_ttl` is how long a call waits for its result, `repeat_ttl`
-    how long an Idempotency-Key is known: both in milliseconds."""
+    """Begins and ends turns, with ids from `mint`. `tool_call_ttl` is how long a call waits for its
+    result, `repeat_ttl` how long an Idempotency-Key is known: both in milliseconds."""
 
     def __init__(
         self,
@@ -79,7 +74,7 @@ class Turns:
         *,
         tool_call_ttl: int,
         repeat_ttl: int,
-        mint: Callable[[], int] = random_id,
+        mint: Callable[[], int],
         clock: Callable[[], int] = milliseconds,
     ) -> None:
         self._access = access
@@ -88,17 +83,24 @@ class Turns:
         self._mint = mint
         self._clock = clock
 
-    async def begin(
+    def begin(
         self, scope: Scope, ask: ChatRequest, *, limit: int, asked: Asked | None = None
-    ) -> Opened | Repeated:
-        """Open the turn that a request asks for, with the newest `limit` messages; or the answer
-        that the same request (`asked`) was given before.
+    ) -> Coroutine[object, object, Opened | Repeated]:
+        """To be awaited: open the turn that a request asks for, with the newest `limit` messages;
+        or the answer that the same request (`asked`) was given before.
 
         Raises `GatewayError`: CONVERSATION_NOT_FOUND, also for one that is somewhere else;
         CONVERSATION_BUSY while another turn is open in it; INVALID_BODY for a request without a
         message where no tool's result waits for an answer, or for a key that was another request's;
         REQUEST_RUNNING; RETRY_MESSAGE_NOT_FOUND, RETRY_NO_USER_MESSAGE.
         """
+        if asked is None and ask.conversation_id is None:
+            return self._first(scope, ask)  # nobody else knows of it: there is nothing to claim
+        return self._claimed(scope, ask, limit, asked)
+
+    async def _claimed(
+        self, scope: Scope, ask: ChatRequest, limit: int, asked: Asked | None
+    ) -> Opened | Repeated:
         claims: list[int] = []
         try:
             if asked is not None:
@@ -113,44 +115,43 @@ class Turns:
         opened.asked, opened.claims = asked, claims
         return opened
 
-    async def commit(self, opened: Opened, answer: Answer) -> None:
-        """Keep the turn, in one atomic write, and end it.
+    def commit(self, opened: Opened, answer: Answer) -> Coroutine[object, object, None]:
+        """To be awaited: keep the turn, in one atomic write, and end it.
 
         The upstream that answered is remembered by its own id of the conversation; what others
         called it is forgotten: they have missed this turn. Raises `GatewayError(CONVERSATION_BUSY)`
         if the conversation was changed from outside.
         """
-        now = self._clock()
-        fresh = tuple(said for said in opened.messages if said.position >= opened.keep)
-        found = opened.conversation
+        now, keep = self._clock(), opened.keep
+        # A question is last, and new; what goes on from the results of tools has none.
+        fresh = opened.messages[-1:] if opened.messages[-1].position >= keep else ()
+        found, position = opened.conversation, keep + len(fresh)
         said = StoredMessage(
-            id=opened.answer,
-            position=opened.keep + len(fresh),
-            role=Role.ASSISTANT,
-            parts=answer.parts,
-            created=now,
-            finish=answer.finish,
-            usage=answer.usage,
-            model=answer.model,
-            upstream=answer.upstream,
-            upstream_conversation=answer.conversation,
-            upstream_message=answer.message,
+            opened.answer,
+            position,
+            Role.ASSISTANT,
+            answer.parts,
+            now,
+            answer.finish,
+            answer.usage,
+            answer.model,
+            answer.upstream,
+            answer.conversation,
+            answer.message,
         )
         ids = {answer.target: answer.conversation} if answer.conversation else {}
-        # What is incomplete answers no key: the same request shall run again.
-        asked = opened.asked if answer.finish else None
-        expires = now + self._repeat_ttl
-        change = Change(
-            conversation=changed(found, now, said.position + 1, ids),
-            keep=opened.keep,
-            messages=(*fresh, said),
-            answered=asked.answered(found.id, said.id, expires) if asked else None,
-        )
-        await self._access.save(change, opened.claims)
+        answered = None
+        if opened.asked is not None and answer.finish is not None:
+            # What is incomplete answers no key: the same request shall run again.
+            answered = opened.asked.answered(found.id, said.id, now + self._repeat_ttl)
+        row = changed(found, now, position + 1, ids)
+        change = Change(row, keep, (*fresh, said), answered)
+        return self._access.save(change, opened.claims)
 
     async def abandon(self, opened: Opened) -> None:
         """End it and leave the conversation as it was; nothing if it has ended already."""
-        await self._access.release(opened.claims)
+        if opened.claims:
+            await self._access.release(opened.claims)
 
     async def _claim(self, asked: Asked, claims: list[int]) -> None:
         if not await self._access.store.claim(asked.name):
@@ -160,13 +161,19 @@ class Turns:
             )
         claims.append(asked.name)
 
+    async def _first(self, scope: Scope, ask: ChatRequest) -> Opened:
+        """The first turn of a new conversation."""
+        if ask.message is None:
+            raise _no_message("message is required and must be a non-empty string")
+        # An upstream asked for an answer that cannot be kept is asked for nothing.
+        await self._access.store.ready()
+        now, title = self._clock(), _title(ask.message)
+        found = Conversation(self._mint(), scope.place, ask.user_id, title, now, now)
+        return self._asking(found, (), ask.message, now)
+
     async def _open(self, scope: Scope, ask: ChatRequest, limit: int, claims: list[int]) -> Opened:
         if ask.conversation_id is None:
-            if ask.message is None:
-                raise _no_message("message is required and must be a non-empty string")
-            # An upstream asked for an answer that cannot be kept is asked for nothing.
-            await self._access.store.ready()
-            return self._opened(self._fresh(scope, ask), (), ask)
+            return await self._first(scope, ask)
         number = await self._access.claim(scope, ask.conversation_id, claims)
         span = Span(limit=limit)
         if ask.retry_of is not None:
@@ -178,48 +185,40 @@ class Turns:
             found, messages = await self._access.load(scope, number, span)
         if ask.retry_of is not None:
             return self._retried(found, messages)
-        if ask.message is None:
-            self._check_results(messages)
-        return self._opened(found, messages, ask)
+        if ask.message is not None:
+            return self._asking(found, messages, ask.message, self._clock())
+        self._check_results(messages)
+        question = next(said for said in reversed(messages) if said.role is Role.USER)
+        return self._opened(found, messages, question, found.length)
+
+    def _asking(
+        self, found: Conversation, before: tuple[StoredMessage, ...], text: str, now: int
+    ) -> Opened:
+        """A turn with a question of its own."""
+        length = found.length
+        question = StoredMessage(self._mint(), length, Role.USER, (TextDelta(text),), now)
+        return self._opened(found, (*before, question), question, length)
 
     def _opened(
-        self, found: Conversation, messages: tuple[StoredMessage, ...], ask: ChatRequest
-    ) -> Opened:
-        if ask.message is not None:
-            question = StoredMessage(
-                id=self._mint(),
-                position=found.length,
-                role=Role.USER,
-                parts=(TextDelta(ask.message),),
-                created=self._clock(),
-            )
-            messages = (*messages, question)
-        return self._turn(found, messages, found.length)
-
-    def _turn(
         self,
         found: Conversation,
         messages: tuple[StoredMessage, ...],
+        question: StoredMessage,
         keep: int,
         retried: StoredMessage | None = None,
     ) -> Opened:
-        taken = {said.id for said in messages}
-        answer = next(minted for minted in iter(self._mint, None) if minted not in taken)
-        question = next(said for said in reversed(messages) if said.role is Role.USER)
-        turn = Turn(
-            conversation_id=str(found.id),
-            user_message_id=message_name(question.id),
-            message_id=message_name(answer),
-            user_id=found.user_id,
-        )
-        return Opened(
-            turn=turn,
-            conversation=found,
-            messages=messages,
-            keep=keep,
-            answer=answer,
-            retried=retried,
-        )
+        answer = self._unlike(messages)
+        name, theirs = message_name(answer), message_name(question.id)
+        turn = Turn(str(found.id), theirs, name, found.user_id)
+        return Opened(turn, found, messages, keep, answer, retried)
+
+    def _unlike(self, messages: tuple[StoredMessage, ...]) -> int:
+        """An id that none of them has."""
+        number = self._mint()
+        for said in messages:
+            if said.id == number:
+                return self._unlike(messages)
+        return number
 
     def _retried(self, found: Conversation, messages: tuple[StoredMessage, ...]) -> Opened:
         """Cut at the user's message that the answer was to."""
@@ -235,18 +234,8 @@ class Turns:
             raise GatewayError(
                 ErrorCode.RETRY_NO_USER_MESSAGE, "no user's message comes before this one"
             )
-        return self._turn(found, tuple(before), before[-1].position + 1, retried)
-
-    def _fresh(self, scope: Scope, ask: ChatRequest) -> Conversation:
-        now = self._clock()
-        return Conversation(
-            id=self._mint(),
-            place=scope.place,
-            user_id=ask.user_id,
-            title=_title(ask.message or ""),
-            created=now,
-            updated=now,
-        )
+        keep = before[-1].position + 1
+        return self._opened(found, tuple(before), before[-1], keep, retried)
 
     def _check_results(self, messages: tuple[StoredMessage, ...]) -> None:
         """A request without a message goes on from the results of all the calls."""
@@ -271,7 +260,9 @@ class Turns:
 
 
 def _title(text: str) -> str:
-    line = " ".join(text[: 10 * _TITLE].split())
+    line = text[: 10 * _TITLE].strip()
+    if "  " in line or not line.isprintable():
+        line = " ".join(line.split())
     if not line.isprintable():
         line = " ".join("".join(c if c.isprintable() else " " for c in line).split())
     return line if len(line) <= _TITLE else line[: _TITLE - 1].rstrip() + "…"

@@ -12,6 +12,7 @@ from typing import Protocol
 from gateway.core.conversation import Conversation, Feedback, StoredMessage
 from gateway.core.errors import GatewayError
 from gateway.core.events import Event, Json, TextDelta, ToolCall
+from gateway.core.frozen import frozen
 from gateway.core.turn import ChatRequest, Prompt, Reply, ToolAnswer, Turn
 
 
@@ -171,7 +172,7 @@ HEADER_VALUE = re.compile(r"[!-~](?:[ -~\t]*[!-~])?")
 """One line of printable ASCII, so that nothing can be smuggled in after it."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UpstreamRequest:
     """What to ask: `path` is relative to the upstream's base URL. Raises `ValueError` for a header
     that is not one line."""

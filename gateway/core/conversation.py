@@ -5,7 +5,7 @@ part is one of these events. Times are Unix milliseconds, ids integers from 1 to
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
 from gateway.core.events import (
@@ -17,6 +17,7 @@ from gateway.core.events import (
     ToolOutput,
     Usage,
 )
+from gateway.core.frozen import frozen
 
 # JavaScript holds no integer beyond this one exactly, and clients read ids as numbers.
 MAX_ID = (1 << 53) - 1
@@ -46,7 +47,7 @@ class Status(StrEnum):
     ONGOING = "ongoing"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Owner:
     """Whose a conversation is: a workspace's, or without a key the agent's and one web origin's.
 
@@ -57,11 +58,11 @@ class Owner:
     origin: str | None = None
 
     def __post_init__(self) -> None:
-        if self.workspace is not None:
+        if self.workspace is not None and self.origin is not None:
             object.__setattr__(self, "origin", None)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Place:
     """Where conversations are looked for: those of one owner with one agent. What is elsewhere does
     not exist."""
@@ -70,7 +71,7 @@ class Place:
     agent: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class StoredMessage:
     """One message of a user or an assistant; what only an assistant's has is None in a user's."""
 
@@ -94,7 +95,7 @@ class StoredMessage:
     @property
     def text(self) -> str:
         """All of its text."""
-        return "".join(part.text for part in self.parts if type(part) is TextDelta)
+        return "".join([part.text for part in self.parts if type(part) is TextDelta])
 
     @property
     def calls(self) -> dict[str, ToolCall]:
@@ -107,7 +108,7 @@ class StoredMessage:
         return {part.call_id: part for part in self.parts if type(part) is ToolOutput}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Conversation:
     """One conversation, without its messages."""
 
@@ -115,7 +116,6 @@ class Conversation:
     place: Place
     user_id: str | None
     title: str | None
-    status: Status = Status.ONGOING
     created: int
     updated: int
     """When its last message was written."""
@@ -125,6 +125,7 @@ class Conversation:
     """Counts its changes, but for feedback; 0: it is not stored yet."""
     upstream_ids: Mapping[str, str] = field(default_factory=dict)
     """What the upstream that answered last calls it, by the target's key."""
+    status: Status = Status.ONGOING
 
 
 def message_name(number: int) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gateway.core.errors import ErrorCode
+from gateway.core.frozen import frozen
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
@@ -124,7 +125,11 @@ class Usage:
     credits: float | None = None
 
     def __bool__(self) -> bool:
-        return (self.input_tokens, self.output_tokens, self.credits) != (None, None, None)
+        return (
+            self.input_tokens is not None
+            or self.output_tokens is not None
+            or self.credits is not None
+        )
 
     def updated(self, later: "Usage") -> "Usage":
         """These figures, overridden by those that `later` knows."""
@@ -135,7 +140,7 @@ class Usage:
         )
 
 
-@dataclass(slots=True)
+@frozen
 class Metadata:
     """What the upstream calls this turn. Each field is known or None; a later one wins."""
 

@@ -17,9 +17,10 @@ from gateway.core.events import (
     ToolCall,
     ToolOutput,
 )
+from gateway.core.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ChatRequest:
     """What a client asked for, in any dialect. Ids are text, whatever the dialect writes."""
 
@@ -48,7 +49,7 @@ class ChatRequest:
     """Whether a stream is to tell what the turn cost."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ToolAnswer:
     """The result of a client-side tool, as the client hands it in."""
 
@@ -56,7 +57,7 @@ class ToolAnswer:
     output: Json
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Message:
     """One message of a conversation; `call_id` names the call that a tool's message answers."""
 
@@ -68,7 +69,7 @@ class Message:
     """What an OpenAI-compatible client wrote, where that is more than text (images, audio)."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Budget:
     """How much of a conversation a stateless upstream is sent."""
 
@@ -77,7 +78,7 @@ class Budget:
     """By estimate, instructions included; None: however many."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tool:
     """A client-side tool offered to the model; `parameters` is a JSON Schema."""
 
@@ -88,7 +89,7 @@ class Tool:
     """Whether arguments must fit the schema; None: as the upstream has it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Prompt:
     """What an upstream is asked.
 
@@ -111,7 +112,7 @@ class Prompt:
     """With `conversation_id`: the message, by the upstream's own id, that it is to answer anew."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Turn:
     """The ids that clients see of one turn; where one is None, they see the upstream's own."""
 
@@ -123,13 +124,16 @@ class Turn:
     """Unix seconds, where the conversation is told by the client: only such dialects say it."""
 
 
+UNKNOWN = Metadata()
+
+
 @dataclass(slots=True)
 class Reply:
     """A turn's events, folded: the non-streaming answer and the record of the conversation."""
 
     parts: list[Part] = field(default_factory=list)
     """In their order; complete once `folded`."""
-    metadata: Metadata = field(default_factory=Metadata)
+    metadata: Metadata = UNKNOWN
     finish: FinishReason | None = None
     failure: Failure | None = None
     _run: list[str] = field(default_factory=list, repr=False)
@@ -161,33 +165,33 @@ class Reply:
         return self
 
     def _add(self, event: Event) -> None:
-        match event:
-            case TextDelta(text) | ReasoningDelta(text):
-                self.folded()
-                self._run_type = type(event)
-                self._run.append(text)
-            case ToolCall() | ToolOutput() | Citations():
-                self.folded().parts.append(event)
-            case Metadata():
-                self.metadata = merged(self.metadata, event)
-            case Finish(reason):
-                self.finish = reason
-            case Failure():
-                self.failure = event
-            case _:
-                pass  # a start, a fragment or a step adds nothing to the whole
+        if type(event) is Metadata:
+            self.metadata = merged(self.metadata, event)
+        elif type(event) is Finish:
+            self.finish = event.reason
+        elif type(event) is TextDelta or type(event) is ReasoningDelta:
+            self.folded()
+            self._run_type = type(event)
+            self._run.append(event.text)
+        elif type(event) is ToolCall or type(event) is ToolOutput or type(event) is Citations:
+            self.folded().parts.append(event)
+        elif type(event) is Failure:
+            self.failure = event
+        # A start, a fragment or a step adds nothing to the whole.
 
 
 def merged(earlier: Metadata, later: Metadata) -> Metadata:
     """Both, the later one's known fields winning; usage figure by figure."""
+    if earlier is UNKNOWN:
+        return later
     usage = later.usage or earlier.usage
     if earlier.usage and later.usage:
         usage = earlier.usage.updated(later.usage)
     return Metadata(
-        conversation_id=later.conversation_id or earlier.conversation_id,
-        message_id=later.message_id or earlier.message_id,
-        user_message_id=later.user_message_id or earlier.user_message_id,
-        user_id=later.user_id or earlier.user_id,
-        model=later.model or earlier.model,
-        usage=usage,
+        later.conversation_id or earlier.conversation_id,
+        later.message_id or earlier.message_id,
+        later.user_message_id or earlier.user_message_id,
+        later.user_id or earlier.user_id,
+        later.model or earlier.model,
+        usage,
     )

@@ -29,7 +29,7 @@ from gateway.core.events import (
     ToolCallStart,
     ToolOutput,
 )
-from gateway.core.turn import ChatRequest, Turn, merged
+from gateway.core.turn import UNKNOWN, ChatRequest, Turn, merged
 from gateway.dialects.ai_sdk_reading import decode, user
 from gateway.dialects.bookbag import identity
 from gateway.dialects.drops import Drops
@@ -100,7 +100,7 @@ class AiSdkEncoder:
         self.dropped = Drops()
         self._turn = turn
         self._ask = ask
-        self._metadata = Metadata()
+        self._metadata = UNKNOWN
         self._started = False
         self._in_step = False
         self._streaming: set[str] = set()

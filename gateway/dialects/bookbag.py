@@ -52,17 +52,21 @@ def identity(turn: Turn, known: Metadata) -> dict[str, Json]:
     }
     if turn.user_id is not None:
         metadata["userId"] = turn.user_id
-    return {**metadata, "usage": usage(known.usage)} if known.usage else metadata
+    if known.usage is not None and (figures := usage(known.usage)):
+        metadata["usage"] = figures
+    return metadata
 
 
 def usage(known: Usage) -> dict[str, Json]:
     """Tokens under their own names, credits under theirs; nothing that is not known."""
-    figures: dict[str, Json] = {
-        "inputTokens": known.input_tokens,
-        "outputTokens": known.output_tokens,
-        "credits": known.credits,
-    }
-    return {name: value for name, value in figures.items() if value is not None}
+    figures: dict[str, Json] = {}
+    if known.input_tokens is not None:
+        figures["inputTokens"] = known.input_tokens
+    if known.output_tokens is not None:
+        figures["outputTokens"] = known.output_tokens
+    if known.credits is not None:
+        figures["credits"] = known.credits
+    return figures
 
 
 def complaint(error: GatewayError, code: str) -> dict[str, Json]:

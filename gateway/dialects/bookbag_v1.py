@@ -4,6 +4,7 @@ The pages name the events and not their fields; the fields are this project's, i
 """
 
 from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 from gateway.core.codec import Dialect, ErrorAnswer
 from gateway.core.errors import ErrorCode, GatewayError
@@ -16,7 +17,7 @@ from gateway.core.events import (
     Metadata,
     TextDelta,
 )
-from gateway.core.turn import ChatRequest, Turn, merged
+from gateway.core.turn import UNKNOWN, ChatRequest, Turn, merged
 from gateway.dialects.bookbag import FINISH_REASONS, citation, complaint, number, usage
 from gateway.dialects.drops import Drops
 from gateway.dialects.fields import fields
@@ -76,14 +77,13 @@ class BookbagV1Encoder:
     def __init__(self, turn: Turn, _ask: ChatRequest) -> None:
         self.dropped = Drops()
         self._turn = turn
-        self._metadata = Metadata()
+        self._metadata = UNKNOWN
 
     def encode(self, event: Event) -> bytes:
-        write = _TABLE.get(type(event))
+        if type(event) is TextDelta:  # as nearly every one
+            return _TEXT_OPEN + json.dumps(event.text) + _TEXT_CLOSE
+        write = self._table.get(type(event))
         return write(self, event) if write else self.dropped.count(event)
-
-    def _token(self, event: TextDelta) -> bytes:
-        return _TEXT_OPEN + json.dumps(event.text) + _TEXT_CLOSE
 
     def _citations(self, event: Citations) -> bytes:
         return frame(json.dumps({"citations": [citation(c) for c in event.items]}), "citations")
@@ -108,14 +108,12 @@ class BookbagV1Encoder:
         _, code = _WORDS[event.code]
         return frame(json.dumps({"code": code, "message": event.message}), "error")
 
-
-_TABLE: dict[type, Callable[..., bytes]] = {
-    TextDelta: BookbagV1Encoder._token,
-    Citations: BookbagV1Encoder._citations,
-    Metadata: BookbagV1Encoder._remember,
-    Finish: BookbagV1Encoder._done,
-    Failure: BookbagV1Encoder._failure,
-}
+    _table: ClassVar[dict[type, Callable[..., bytes]]] = {
+        Citations: _citations,
+        Metadata: _remember,
+        Finish: _done,
+        Failure: _failure,
+    }
 
 
 def _decode(body: Json, _agent: str | None, _headers: Mapping[str, str]) -> ChatRequest:

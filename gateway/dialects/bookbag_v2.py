@@ -5,6 +5,7 @@ this project's, in the shape of Bookbag's message parts.
 """
 
 from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 from gateway.core.codec import Dialect, ErrorAnswer, Resuming
 from gateway.core.errors import ErrorCode, GatewayError
@@ -18,7 +19,7 @@ from gateway.core.events import (
     TextDelta,
     ToolCall,
 )
-from gateway.core.turn import ChatRequest, Reply, Turn, merged
+from gateway.core.turn import UNKNOWN, ChatRequest, Reply, Turn, merged
 from gateway.dialects.bookbag import FINISH_REASONS, citation, complaint, identity
 from gateway.dialects.drops import Drops
 from gateway.dialects.fields import fields
@@ -79,14 +80,13 @@ class BookbagV2Encoder:
     def __init__(self, turn: Turn, _ask: ChatRequest) -> None:
         self.dropped = Drops()
         self._turn = turn
-        self._metadata = Metadata()
+        self._metadata = UNKNOWN
 
     def encode(self, event: Event) -> bytes:
-        write = _TABLE.get(type(event))
+        if type(event) is TextDelta:  # as nearly every one
+            return _TEXT_OPEN + json.dumps(event.text) + _TEXT_CLOSE
+        write = self._table.get(type(event))
         return write(self, event) if write else self.dropped.count(event)
-
-    def _text(self, event: TextDelta) -> bytes:
-        return _TEXT_OPEN + json.dumps(event.text) + _TEXT_CLOSE
 
     def _tool_call(self, event: ToolCall) -> bytes:
         return frame(json.dumps(tool_part(event)))
@@ -110,16 +110,13 @@ class BookbagV2Encoder:
     def _failure(self, event: Failure) -> bytes:
         return frame(json.dumps({"type": "error", "errorText": event.message})) + DONE
 
-
-# Of the class, as in all dialects: an encoder that held its own methods would be a cycle.
-_TABLE: dict[type, Callable[..., bytes]] = {
-    TextDelta: BookbagV2Encoder._text,
-    ToolCall: BookbagV2Encoder._tool_call,
-    Citations: BookbagV2Encoder._citations,
-    Metadata: BookbagV2Encoder._remember,
-    Finish: BookbagV2Encoder._finish,
-    Failure: BookbagV2Encoder._failure,
-}
+    _table: ClassVar[dict[type, Callable[..., bytes]]] = {
+        ToolCall: _tool_call,
+        Citations: _citations,
+        Metadata: _remember,
+        Finish: _finish,
+        Failure: _failure,
+    }
 
 
 def _decode(body: Json, agent: str | None, _headers: Mapping[str, str]) -> ChatRequest:

@@ -21,7 +21,7 @@ from gateway.core.events import (
     Json,
     Metadata,
 )
-from gateway.core.turn import ChatRequest, Reply, Turn, merged
+from gateway.core.turn import UNKNOWN, ChatRequest, Reply, Turn, merged
 from gateway.dialects import bookbag_v2
 from gateway.dialects.bookbag import complaint, identity
 from gateway.dialects.drops import Drops
@@ -73,7 +73,7 @@ class ChatbaseEncoder:
         self.dropped = Drops()
         self._variant = variant
         self._turn = turn
-        self._metadata = Metadata()
+        self._metadata = UNKNOWN
         self._begun = False
         self._frames = UIFrames(variant.opening)
 

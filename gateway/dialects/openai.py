@@ -25,7 +25,7 @@ from gateway.core.events import (
     ToolOutput,
     Usage,
 )
-from gateway.core.turn import ChatRequest, Reply, Turn, merged
+from gateway.core.turn import UNKNOWN, ChatRequest, Reply, Turn, merged
 from gateway.dialects.drops import Drops
 from gateway.dialects.openai_errors import answer, body
 from gateway.dialects.openai_reading import decode
@@ -53,7 +53,7 @@ class OpenAIEncoder:
     def __init__(self, turn: Turn, ask: ChatRequest) -> None:
         self.dropped = Drops()
         self._offered = frozenset(tool.name for tool in ask.tools)
-        self._metadata = Metadata()
+        self._metadata = UNKNOWN
         self._begun = False
         """The chunk with the role has been sent, or is not needed any more."""
         self._calls: dict[str, int] = {}

@@ -1,6 +1,6 @@
 """A message and its parts, as Bookbag v2 and Chatbase write them."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from gateway.core.conversation import Part
 from gateway.core.events import Citations, FinishReason, Json, TextDelta, ToolCall, ToolOutput
@@ -13,10 +13,8 @@ def whole(turn: Turn, reply: Reply, reasons: Mapping[FinishReason, str]) -> byte
     """A whole answer, by a dialect that calls the finish reasons so."""
     metadata = identity(turn, reply.metadata)
     message_id = metadata.pop("messageId", None)
-    metadata |= {
-        "userId": metadata.get("userId"),
-        "finishReason": reasons[reply.finish or FinishReason.STOP],
-    }
+    metadata.setdefault("userId", None)
+    metadata["finishReason"] = reasons[reply.finish or FinishReason.STOP]
     data: dict[str, Json] = {
         "id": message_id,
         "role": "assistant",
@@ -26,12 +24,17 @@ def whole(turn: Turn, reply: Reply, reasons: Mapping[FinishReason, str]) -> byte
     return json.dumps({"data": data})
 
 
-def written(parts: Iterable[Part]) -> list[Json]:
+def written(parts: Sequence[Part]) -> list[Json]:
     """What a message says, as far as there are words for it; never nothing."""
-    parts = tuple(parts)
+    if len(parts) == 1 and type(text := parts[0]) is TextDelta:  # as nearly every answer
+        return [_text(text)]
     names = {part.call_id: part.name for part in parts if type(part) is ToolCall}
     said = [write(part, names) for part in parts if (write := _PARTS.get(type(part)))]
-    return said or [{"type": "text", "text": ""}]
+    return said or [_text(TextDelta(""))]
+
+
+def _text(part: TextDelta, _names: object = None) -> Json:
+    return {"type": "text", "text": part.text}
 
 
 def tool_part(call: ToolCall) -> dict[str, Json]:
@@ -53,7 +56,7 @@ def _result(part: ToolOutput, names: Mapping[str, str]) -> Json:
 
 # Each with the names of the tools that the message calls, by the calls' ids.
 _PARTS: dict[type, Callable[..., Json]] = {
-    TextDelta: lambda part, _: {"type": "text", "text": part.text},
+    TextDelta: _text,
     ToolCall: lambda part, _: tool_part(part),
     ToolOutput: _result,
     Citations: lambda part, _: {"type": "citations", "citations": list(map(citation, part.items))},

@@ -9,6 +9,7 @@ what is relied on here.
 import asyncio
 import re
 import select
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final, cast
 
@@ -36,8 +37,9 @@ _GOODBYE = 0.05
 class Connection(web.RequestHandler):
     """One connection of a client.
 
-    `head_timeout` is in seconds: a connection that sends nothing at first, or no more of a head
-    that it has begun, is closed. `options` are those of `web.RequestHandler`.
+    `parting` tells whether the gateway is about to leave. `head_timeout` is in seconds: a
+    connection that sends nothing at first, or no more of a head that it has begun, is closed.
+    `options` are those of `web.RequestHandler`.
     """
 
     __slots__ = (
@@ -46,6 +48,7 @@ class Connection(web.RequestHandler):
         "_clock",
         "_head_timeout",
         "_outermost",
+        "_parting",
         "_secured",
         "accepted",
     )
@@ -54,11 +57,13 @@ class Connection(web.RequestHandler):
         self,
         server: web.Server,
         outermost: Outermost | None,
+        parting: Callable[[], bool],
         head_timeout: float,
         **options: Any,  # aiohttp's own word for them
     ) -> None:
         super().__init__(server, loop=asyncio.get_running_loop(), **options)
         self._outermost = outermost
+        self._parting = parting
         self._head_timeout = head_timeout
         self._clock: asyncio.TimerHandle | None = None
         self._beginning = b""
@@ -85,9 +90,10 @@ class Connection(web.RequestHandler):
         return self._next_keepalive_close_time - self._keepalive_timeout
 
     @property
-    def pipelined(self) -> bool:
-        """Whether the client has sent further requests already."""
-        return bool(self._messages)
+    def last_answer(self) -> bool:
+        """Whether the next answer is the last one: the gateway is about to leave, and the client
+        has not sent further requests already."""
+        return self._parting() and not self._messages
 
     def leave(self, when: float, now: float) -> None:
         """Close it if it is idle and the time has come. Raises nothing."""
@@ -124,6 +130,11 @@ class Connection(web.RequestHandler):
     def _has_unread(self) -> bool:
         """Whether something has arrived that the loop has not handed over yet."""
         return self.transport is not None and _is_ready(self.transport, select.POLLIN)
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        # aiohttp asks for it with every read of a body, and would parse what is not there.
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
 
     def data_received(self, data: bytes) -> None:
         # Set while aiohttp waits for the next request, done once it has one: all else is a body.

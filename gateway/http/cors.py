@@ -4,12 +4,15 @@ A preflight cannot say which agent it is for: it is answered for every origin th
 agent allows, and the agent's own list is checked with the request itself.
 """
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 
 from aiohttp import hdrs, web
 
 # How long a browser may remember a preflight; Chromium allows two hours at most.
 _MAX_AGE = "7200"
+
+VARY: Mapping[str, str] = {hdrs.VARY: hdrs.ORIGIN}
+"""What every response carries, for caches on the way."""
 
 _EXPOSED = (
     "X-Request-Id, Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, "
@@ -19,7 +22,7 @@ _EXPOSED = (
 
 def cors_headers(origin: str | None, allowed: Container[str]) -> dict[str, str]:
     """What a response to this origin carries."""
-    headers: dict[str, str] = {hdrs.VARY: hdrs.ORIGIN}
+    headers = dict(VARY)
     if origin is not None and origin in allowed:
         headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
         headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = _EXPOSED

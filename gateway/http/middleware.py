@@ -1,6 +1,7 @@
 """The one middleware: ids, errors in the caller's dialect, CORS, and the record of each request."""
 
 import asyncio
+import random
 import re
 import secrets
 import time
@@ -11,18 +12,19 @@ from aiohttp import hdrs, web
 
 from gateway.core.codec import Dialect
 from gateway.core.errors import ErrorCode, GatewayError
-from gateway.http.cors import cors_headers, is_preflight, preflight
+from gateway.http.cors import VARY, cors_headers, is_preflight, preflight
 from gateway.http.paths import Paths
 from gateway.limits.headers import retry_after
 from gateway.observe.exchange import CLIENT_GONE, MALFORMED, Exchange
 from gateway.observe.ledger import Ledger
-from gateway.observe.logs import Logger, log_exchange
+from gateway.observe.logs import Logger
 from gateway.observe.metrics import Metrics
 from gateway.observe.tracing import Tracer
 
 EXCHANGE: Final = web.RequestKey("exchange", Exchange)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Answer = Callable[[web.Request, Exchange], Awaitable[web.StreamResponse]]
 
 # A caller's own id is kept, so that one id runs through all logs; never one that could forge a
 # line of them.
@@ -65,21 +67,42 @@ class Outermost:
         self._paths = paths
         self._metrics = metrics
         self._logger = logger
+        self._line = logger.bind().request
         self._tracer = tracer
         self._ledger = ledger
         self._origins = origins
         self._client = client
+        # Nobody gains by guessing an id: no need to ask the kernel for each.
+        self._draw = random.Random(secrets.randbits(128)).getrandbits  # noqa: S311
 
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        dialect = self._paths.dialect_of(request.path)
-        exchange = Exchange(_request_id(request), dialect.name, time.monotonic())
+        def answer(request: web.Request, exchange: Exchange) -> Awaitable[web.StreamResponse]:
+            request[EXCHANGE] = exchange
+            return _handled(request, handler)
+
+        resource = request.match_info.route.resource
+        path = resource.canonical if resource is not None else ""
+        return await self.serve(request, answer, self._paths.dialect_of(request.path), path)
+
+    async def serve(
+        self, request: web.Request, answer: Answer, dialect: Dialect, path: str
+    ) -> web.StreamResponse:
+        """The answer to a request, or an error's in the words of the dialect. `path` is that of the
+        route, empty where there is none."""
+        exchange = Exchange(self._request_id(request), dialect.name, time.monotonic())
         exchange.client = self._client(request)
         exchange.headers = self._headers(exchange, request.headers.get(hdrs.ORIGIN))
-        request[EXCHANGE] = exchange
-        self._trace(request, exchange)
+        # Health checks and what nothing is found for would be noise.
+        if path and path != self._paths.health:
+            self._trace(request, exchange, path)
         self._ledger.begin(exchange)
         try:
-            response = await self._answer(request, handler, dialect, exchange)
+            try:
+                response = await answer(request, exchange)
+            except Exception as exc:
+                response = self._refused(request, dialect, exchange, exc)
+            if not response.prepared:
+                response.headers.update(exchange.headers)
             exchange.status = response.status
         except asyncio.CancelledError:
             exchange.outcome = CLIENT_GONE
@@ -96,7 +119,7 @@ class Outermost:
         """The answer to what never becomes a request: what does not parse, or, with `exc`, what a
         bug keeps from us. Nothing that the client sent is in it, or in the log."""
         dialect = self._paths.dialect_of(path)
-        exchange = Exchange(secrets.token_hex(16), dialect.name, time.monotonic())
+        exchange = Exchange(self._new_id(), dialect.name, time.monotonic())
         error = _MALFORMED
         exchange.outcome = MALFORMED
         if exc is not None:
@@ -114,17 +137,21 @@ class Outermost:
         """Log a bug on a connection."""
         self._logger.error("internal_error", request_id=request_id, exc_info=exc)
 
-    def _headers(self, exchange: Exchange, origin: str | None) -> dict[str, str]:
-        ours = {"Server": "oc-gateway", "X-Request-Id": exchange.request_id}
-        return ours | cors_headers(origin, self._origins())
+    def _request_id(self, request: web.Request) -> str:
+        given = request.headers.get("X-Request-Id")
+        if given is not None and _REQUEST_ID.fullmatch(given):
+            return given
+        return self._new_id()
 
-    def _trace(self, request: web.Request, exchange: Exchange) -> None:
-        """Health checks and what nothing is found for would be noise."""
-        resource = request.match_info.route.resource
-        if resource is None or resource.canonical == self._paths.health:
-            return
-        trace = self._tracer.begin(request.method, resource.canonical, request.headers)
-        exchange.trace = trace
+    def _new_id(self) -> str:
+        return f"{self._draw(128):032x}"
+
+    def _headers(self, exchange: Exchange, origin: str | None) -> dict[str, str]:
+        ours = {"Server": "oc-gateway", "X-Request-Id": exchange.request_id, **VARY}
+        return ours if origin is None else ours | cors_headers(origin, self._origins())
+
+    def _trace(self, request: web.Request, exchange: Exchange, path: str) -> None:
+        exchange.trace = trace = self._tracer.begin(request.method, path, request.headers)
         if trace.recorded:
             exchange.exemplar = {"trace_id": trace.id}
 
@@ -134,31 +161,18 @@ class Outermost:
         exchange.trace.end(exchange)
         self._metrics.observe(exchange)
         self._ledger.end(exchange)
-        log_exchange(self._logger, exchange)
+        self._line(exchange)
 
-    async def _answer(
-        self, request: web.Request, handler: Handler, dialect: Dialect, exchange: Exchange
-    ) -> web.StreamResponse:
-        try:
-            # No path has the method OPTIONS; one that is not there at all has no preflight either.
-            if is_preflight(request) and isinstance(
-                missed := request.match_info.http_exception, web.HTTPMethodNotAllowed
-            ):
-                methods = ", ".join(sorted(missed.allowed_methods))
-                response: web.StreamResponse = preflight(methods)
-            else:
-                response = await handler(request)
-        except Exception as exc:
-            error = self._as_error(exc, request, exchange)
-            # Its frames hold the request, and the request (of a path that is not there) the error.
-            exc.__traceback__ = None
-            exchange.outcome = error.code
-            response = _error_response(dialect, error)
-            if request.writer.output_size > 0 and request.transport is not None:
-                request.transport.abort()  # an answer has begun: it can only be cut
-        if not response.prepared:
-            response.headers.update(exchange.headers)
-        return response
+    def _refused(
+        self, request: web.Request, dialect: Dialect, exchange: Exchange, exc: Exception
+    ) -> web.Response:
+        error = self._as_error(exc, request, exchange)
+        # Its frames hold the request, and the request (of a path that is not there) the error.
+        exc.__traceback__ = None
+        exchange.outcome = error.code
+        if request.writer.output_size > 0 and request.transport is not None:
+            request.transport.abort()  # an answer has begun: it can only be cut
+        return _error_response(dialect, error)
 
     def _as_error(self, exc: Exception, request: web.Request, exchange: Exchange) -> GatewayError:
         match exc:
@@ -181,9 +195,17 @@ class Outermost:
                 return _FAILED
 
 
-def _request_id(request: web.Request) -> str:
-    given = request.headers.get("X-Request-Id", "")
-    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+def _handled(request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
+    # No path has the method OPTIONS; one that is not there at all has no preflight either.
+    if is_preflight(request) and isinstance(
+        missed := request.match_info.http_exception, web.HTTPMethodNotAllowed
+    ):
+        return _preflight(", ".join(sorted(missed.allowed_methods)))
+    return handler(request)
+
+
+async def _preflight(methods: str) -> web.StreamResponse:
+    return preflight(methods)
 
 
 def _error_response(dialect: Dialect, error: GatewayError) -> web.Response:

@@ -1,12 +1,14 @@
 """The public paths and what answers at each."""
 
 import time
+from collections.abc import Awaitable
 
 from aiohttp import web
 
 from gateway.core.codec import Dialect
 from gateway.dialects.openai import OPENAI
 from gateway.http.connection import OUTERMOST
+from gateway.http.front import FRONT, Front
 from gateway.http.middleware import EXCHANGE, Handler, Outermost
 from gateway.http.paths import RECORDS, Paths
 from gateway.observe.exchange import Exchange, Operation
@@ -34,8 +36,9 @@ def build_public(
     # aiohttp's limit of a body is the application's, and ours may change with a reload.
     app = web.Application(middlewares=[middleware], client_max_size=0)
     app[OUTERMOST] = outermost
+    app[FRONT] = front = Front(outermost)
     for path, dialect in paths.chats.items():
-        app.router.add_post(path, _chat(pipeline, dialect))
+        app.router.add_post(path, _chat(pipeline, dialect, front, paths))
     for root, dialect in paths.roots.items():
         for method, path, operation in RECORDS:
             retried = operation is Operation.RETRY
@@ -49,13 +52,16 @@ def build_public(
     return app
 
 
-def _chat(pipeline: Pipeline, dialect: Dialect) -> Handler:
-    async def chat(request: web.Request) -> web.StreamResponse:
-        agent = request.match_info.get("agent")
-        exchange = _exchange(request, Operation.CHAT)
-        return await pipeline.chat(request, dialect, agent, exchange)
+def _chat(pipeline: Pipeline, dialect: Dialect, front: Front, paths: Paths) -> Handler:
+    def chat(request: web.Request, exchange: Exchange) -> Awaitable[web.StreamResponse]:
+        exchange.operation = Operation.CHAT
+        return pipeline.chat(request, dialect, request.match_info.get("agent"), exchange)
 
-    return chat
+    async def handler(request: web.Request) -> web.StreamResponse:
+        front.learn(request, paths.dialect_of(request.path), chat)
+        return await chat(request, request[EXCHANGE])
+
+    return handler
 
 
 def _retry(pipeline: Pipeline, dialect: Dialect) -> Handler:

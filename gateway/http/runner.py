@@ -8,6 +8,7 @@ from weakref import WeakSet
 from aiohttp import hdrs, web
 
 from gateway.http.connection import OUTERMOST, Connection
+from gateway.http.front import FRONT
 from gateway.http.middleware import Outermost
 
 _Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -27,9 +28,12 @@ class Runner(web.AppRunner):
         super().__init__(app, shutdown_timeout=shutdown_timeout)
         self._head_timeout = head_timeout
         self._options = options
-        self.parting = False
-        """Whether each answer is to be the last on its connection."""
         app.on_response_prepare.append(self._part)
+
+    def part(self) -> None:
+        """From now on, each answer is the last on its connection."""
+        if self.server is not None:
+            cast("_Server", self.server).parting = True
 
     @property
     def connections(self) -> list[Connection]:
@@ -53,23 +57,31 @@ class Runner(web.AppRunner):
         """Say in an answer that it is the last one, unless the client has asked for more."""
         connection = request.protocol
         assert isinstance(connection, Connection)
-        if self.parting and not connection.pipelined:
+        if connection.last_answer:
             response.headers[hdrs.CONNECTION] = "close"
             response.force_close()
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
-        outermost = self.app.get(OUTERMOST)
+        outermost, front = self.app.get(OUTERMOST), self.app.get(FRONT)
         if outermost is not None:
             made.request_handler = _ignoring_expectations(made.request_handler, outermost)
+        if front is not None:
+            made.request_handler = front.before(made.request_handler)
         return _Server(
             made,
-            lambda server: Connection(server, outermost, self._head_timeout, **self._options),
+            lambda server: Connection(
+                server,
+                outermost,
+                lambda: server.parting,
+                self._head_timeout,
+                **self._options,
+            ),
         )
 
 
 class _Server(web.Server):
-    def __init__(self, made: web.Server, connect: Callable[[web.Server], Connection]) -> None:
+    def __init__(self, made: web.Server, connect: Callable[["_Server"], Connection]) -> None:
         super().__init__(
             made.request_handler,
             request_factory=made.request_factory,
@@ -78,6 +90,7 @@ class _Server(web.Server):
             handler_cancellation=True,
         )
         self._connect = connect
+        self.parting = False
         self.arriving: WeakSet[Connection] = WeakSet()
         """Accepted, and not yet a connection."""
 

@@ -112,8 +112,8 @@ class Listener:
 
     def part(self) -> None:
         """From now on, each answer is the last on its connection; new ones are still accepted."""
-        if not self._runner.parting:
-            self._runner.parting = True
+        if not self._parting_at:
+            self._runner.part()
             self._parting_at = asyncio.get_running_loop().time()
 
     async def refuse(self) -> None:

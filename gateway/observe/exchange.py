@@ -4,8 +4,9 @@ import asyncio
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from gateway.core.events import Usage
@@ -55,15 +56,18 @@ class Answered:
     """From there to the last that was read of it."""
 
 
-@dataclass(slots=True)
 class Exchange:
-    """Ids, timings (seconds) and counts. No secret, and no text of a message, ever gets in."""
+    """Ids, timings (seconds) and counts. No secret, and no text of a message, ever gets in.
+
+    What is still unknown is the class's: to set forty attributes would take longer than to find out
+    those that a request has.
+    """
 
     request_id: str
     dialect: str
     started: float
     """By `time.monotonic`."""
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str]
     """Of the response, whatever it turns out to be."""
     client: str = ""
     """The address that it is from: the peer's, or what trusted proxies say."""
@@ -119,9 +123,17 @@ class Exchange:
     """Bytes of a turn's answer, without heads and framing."""
     events: int = 0
     usage: Usage | None = None
-    dropped: Mapping[str, int] = field(default_factory=dict)
+    dropped: Mapping[str, int] = MappingProxyType({})
     exemplar: dict[str, str] | None = None
     """Of a request whose trace is recorded, `{"trace_id": ...}`: shown beside its figures."""
+
+    def __init__(self, request_id: str, dialect: str, started: float, **known: Any) -> None:
+        """`known` are further attributes."""
+        self.request_id = request_id
+        self.dialect = dialect
+        self.started = started
+        self.headers = {}
+        self.__dict__.update(known)
 
     def failed(self, code: str) -> None:
         """The turn failed; to a client that had left before, that is what happened."""

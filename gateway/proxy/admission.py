@@ -5,14 +5,12 @@ before its body is read, so that every authenticated response can say how many a
 """
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import IPv6Network
 
 from aiohttp import hdrs
 
 from gateway.auth.identity import identity_matches
-from gateway.auth.keyring import Principal
-from gateway.config.model import Tier
 from gateway.config.routes import Route
 from gateway.conversations.access import Scope
 from gateway.core.codec import Dialect
@@ -22,25 +20,11 @@ from gateway.core.turn import ChatRequest, Turn
 from gateway.limits.headers import headers
 from gateway.limits.limiter import Limiter
 from gateway.proxy.call import Call
+from gateway.proxy.caller import Caller as Caller
+from gateway.proxy.snapshot import Snapshot
 
 # In metrics, where only what the config names has a name of its own; no key there has such an id.
 _SIGNED, _PUBLIC = "(signed)", "(public)"
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks, and which limits they share with whom."""
-
-    owner: Owner
-    subject: str
-    """The limiter's name for them."""
-    tier: Tier
-    principal: Principal | None = None
-
-    @property
-    def user(self) -> str | None:
-        """The only end user that they speak for; None: any."""
-        return self.principal.user if self.principal else None
 
 
 class Admission:
@@ -54,14 +38,19 @@ class Admission:
         authorization = call.request.headers.get(hdrs.AUTHORIZATION)
         if authorization is not None and call.dialect.credential is not None:
             authorization = call.dialect.credential(authorization)
-        with call.exchange.trace.step("auth"):
-            principal = call.snapshot.keyring.authenticate(authorization, time.time())
-        call.exchange.key_id = principal.key_id
-        call.exchange.workspace = principal.workspace
-        call.exchange.counted_as = _SIGNED if principal.signed else principal.key_id
-        subject = subject_of_key(principal.workspace, principal.key_id)
-        tier = self._take(call, subject, principal.tier)
-        return Caller(Owner(principal.workspace), subject, tier, principal)
+        exchange = call.exchange
+        if exchange.trace.recorded:
+            with exchange.trace.step("auth"):
+                caller = _bearer(call.snapshot, authorization)
+        else:
+            caller = _bearer(call.snapshot, authorization)
+        principal = caller.principal
+        assert principal is not None
+        exchange.key_id = principal.key_id
+        exchange.workspace = principal.workspace
+        exchange.counted_as = _SIGNED if principal.signed else principal.key_id
+        self._take(call, caller)
+        return caller
 
     def by_origin(self, call: Call, route: Route) -> Caller:
         """A public agent without a key, limited by the client's address. Raises `GatewayError`:
@@ -75,22 +64,42 @@ class Admission:
         if not route.public.allows(origin):
             raise GatewayError(ErrorCode.FORBIDDEN, "this agent does not serve this origin")
         call.exchange.workspace, call.exchange.counted_as = route.workspace, _PUBLIC
-        subject = f"address:{route.id}:{network(call.exchange.client)}"
-        tier = self._take(call, subject, route.public.tier)
-        return Caller(Owner(None, origin), subject, tier)
+        subject, name = f"address:{route.id}:{network(call.exchange.client)}", route.public.tier
+        caller = Caller(Owner(None, origin), subject, name, call.snapshot.tiers[name])
+        self._take(call, caller)
+        return caller
 
-    def _take(self, call: Call, subject: str, name: str) -> Tier:
-        tier = call.snapshot.tiers[name]
+    def _take(self, call: Call, caller: Caller) -> None:
+        name, rate = caller.tier_name, caller.tier.requests
         call.exchange.tier = name
-        decision = self._limiter.take(subject, tier.requests, time.monotonic())
-        call.exchange.headers.update(headers(decision, name, tier.requests, time.time()))
+        decision = self._limiter.take(caller.subject, rate, time.monotonic())
+        call.exchange.headers.update(headers(decision, name, rate, time.time()))
         if not decision.allowed:
             raise GatewayError(
                 ErrorCode.RATE_LIMITED,
                 "too many requests, please try again later",
                 retry_after=decision.retry_after,
             )
-        return tier
+
+
+def _bearer(snapshot: Snapshot, authorization: str | None) -> Caller:
+    """Raises `GatewayError`: `KEY_MISSING`, `KEY_INVALID`, `KEY_EXPIRED`."""
+    now, known = time.time(), snapshot.callers
+    caller = known.get(authorization)
+    if caller is not None:
+        return caller
+    principal = snapshot.keyring.authenticate(authorization, now)
+    caller = Caller(
+        Owner(principal.workspace),
+        subject_of_key(principal.workspace, principal.key_id),
+        principal.tier,
+        snapshot.tiers[principal.tier],
+        principal,
+    )
+    # A key that can run out is looked at each time.
+    if not principal.signed and principal.expires is None:
+        known[authorization] = caller
+    return caller
 
 
 def subject_of_key(workspace: str, key_id: str) -> str:

@@ -8,8 +8,8 @@ from gateway.core.codec import UpstreamRequest
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.proxy.answer import Answer
 from gateway.proxy.client import Client
-from gateway.proxy.connection import RemoteAnswer
 from gateway.proxy.relay import MESSAGES
+from gateway.proxy.remote import RemoteAnswer
 
 # Of an error's body: enough for its message, and no more than that is worth reading.
 MAX_ERROR_BODY = 64 << 10
@@ -37,7 +37,9 @@ async def ask(
     Raises `GatewayError`: what `refusal` says of another status, `FIRST_EVENT_TIMEOUT`, or why the
     upstream cannot be reached.
     """
-    answer = await client.send(request, request_id, connect)
+    answer = client.send_at_once(request, request_id)
+    if answer is None:
+        answer = await client.send(request, request_id, connect)
     # A timer of the loop's own costs a third of an asyncio.timeout.
     clock = asyncio.get_running_loop().call_at(deadline, _too_late, answer)
     try:

@@ -44,7 +44,10 @@ class Attempts:
         could be asked.
         """
         route = opening.route
-        wanted = in_order(route.targets, opening.affinity)
+        if len(route.targets) == 1:
+            target = self._well(route, route.targets)[0]
+            return await self._at(opening, target)
+        wanted = in_order(route.targets, opening.affinity())
         targets = self._well(route, wanted)
         ordered = self._by_room(targets)
         if route.hedge_after is None or len(targets) == 1:
@@ -59,6 +62,8 @@ class Attempts:
 
     def _well(self, route: Route, targets: Sequence[RouteTarget]) -> Sequence[RouteTarget]:
         """Those that are not left alone. Raises `GatewayError(UPSTREAM_DOWN)` if all are."""
+        if all(map(self._states.well, targets)):
+            return targets
         now = time.monotonic()
         waits = [self._states.of(target).wait(now, target) for target in targets]
         if not any(waits):
@@ -119,8 +124,11 @@ class Attempts:
 
     async def _at(self, opening: Opening, target: RouteTarget) -> Opened:
         """At one target, as often as it may be asked."""
-        state = self._states.of(target)
-        await self._take_slot(target, state, opening.exchange)
+        state, most = self._states.of(target), target.upstream.max_streams
+        if state.slots.free(most):
+            state.slots.take()
+        else:
+            await self._queue(target, state, opening.exchange)
         lease, retried = Lease(state, target), 0
         attempt = self._once(opening, target, lease)
         try:
@@ -138,11 +146,9 @@ class Attempts:
             lease.end()
             raise
 
-    async def _take_slot(self, target: RouteTarget, state: TargetState, exchange: Exchange) -> None:
+    async def _queue(self, target: RouteTarget, state: TargetState, exchange: Exchange) -> None:
         settings = target.upstream
-        if settings.max_streams is None or state.slots.free(settings.max_streams):
-            state.slots.take()
-            return
+        assert settings.max_streams is not None
         try:
             with exchange.waits():
                 await state.slots.wait(settings.max_streams, settings.queue)
@@ -159,11 +165,13 @@ class Attempts:
 
     async def _once(self, opening: Opening, target: RouteTarget, lease: Lease) -> Opened:
         upstream = target.target.upstream
-        wait = self._states.of(target).wait(time.monotonic(), target)
-        if wait and not opening.route.try_anyway:
-            raise _down(wait)
-        opening.exchange.attempts += 1
-        opening.exchange.upstream, opening.exchange.target = upstream, target.name
+        if not self._states.well(target) and not opening.route.try_anyway:
+            wait = self._states.of(target).wait(time.monotonic(), target)
+            if wait:
+                raise _down(wait)
+        exchange = opening.exchange
+        exchange.attempts += 1
+        exchange.upstream, exchange.target = upstream, target.name
         lease.ask()
         try:
             relay, attempt = await open_at(opening, target, self._metrics)

@@ -1,7 +1,6 @@
 """One request on its way through the gateway, and its body."""
 
 import asyncio
-from dataclasses import dataclass
 
 from aiohttp import hdrs, web
 
@@ -9,12 +8,15 @@ from gateway.config.model import Server
 from gateway.core.codec import Dialect
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.events import Json
+from gateway.core.frozen import frozen
 from gateway.observe.exchange import Exchange
 from gateway.proxy.snapshot import Snapshot
 from gateway.wire import json
 
+_JSON = "application/json"
 
-@dataclass(frozen=True, slots=True)
+
+@frozen
 class Call:
     """A client's request, in what dialect it speaks, and what serves it."""
 
@@ -28,18 +30,19 @@ async def read(call: Call) -> bytes:
     """The request's body. Raises `GatewayError`: `UNSUPPORTED_MEDIA_TYPE`, `BODY_TOO_LARGE`
     (without reading on), `INVALID_BODY`, `UNAVAILABLE` if the gateway stops before it is there."""
     request, server = call.request, call.snapshot.server
-    if hdrs.CONTENT_TYPE in request.headers and request.content_type != "application/json":
+    headers = request.headers
+    if headers.get(hdrs.CONTENT_TYPE, _JSON) != _JSON and request.content_type != _JSON:
         raise GatewayError(
             ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send the request as Content-Type: application/json"
         )
-    if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
+    if headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
         raise GatewayError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send the body uncompressed")
     if (request.content_length or 0) > server.max_body:
         raise _too_large(server)
     try:
         # Nearly every body has come with its head: only what is still to come needs a clock.
         if request.content.is_eof():
-            return await _all(call)
+            return _taken(call, request.content.read_nowait())
         with call.exchange.waits():
             async with asyncio.timeout(server.body_timeout):
                 return await _all(call)
@@ -52,13 +55,17 @@ async def read(call: Call) -> bytes:
 
 
 async def _all(call: Call) -> bytes:
-    pieces, server, exchange = [], call.snapshot.server, call.exchange
+    pieces = []
     while piece := await call.request.content.readany():
-        pieces.append(piece)
-        exchange.received += len(piece)
-        if exchange.received > server.max_body:
-            raise _too_large(server)
+        pieces.append(_taken(call, piece))
     return b"".join(pieces)
+
+
+def _taken(call: Call, piece: bytes) -> bytes:
+    call.exchange.received += len(piece)
+    if call.exchange.received > call.snapshot.server.max_body:
+        raise _too_large(call.snapshot.server)
+    return piece
 
 
 def parsed(body: bytes) -> Json:

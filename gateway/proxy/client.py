@@ -15,7 +15,9 @@ from gateway import __version__
 from gateway.config.upstreams import Upstream
 from gateway.core.codec import UpstreamRequest
 from gateway.core.errors import ErrorCode, GatewayError
-from gateway.proxy.connection import Connection, RemoteAnswer
+from gateway.proxy.connection import Connection
+from gateway.proxy.patience import Patience
+from gateway.proxy.remote import RemoteAnswer
 
 # How long a name's addresses are believed, as aiohttp's client does.
 _DNS_TTL = 10.0
@@ -72,8 +74,20 @@ class Client:
         Raises `GatewayError`: `UPSTREAM_UNREACHABLE`, `CONNECT_TIMEOUT`, or `UNAVAILABLE` when
         all connections are taken.
         """
-        connection = self._reuse() or await self._connect(connect)
+        at_once = self.send_at_once(request, request_id)
+        if at_once is not None:
+            return at_once
+        connection = await self._connect(connect)
         return connection.exchange(self._written(request, request_id), self._max_answer)
+
+    def send_at_once(self, request: UpstreamRequest, request_id: str) -> RemoteAnswer | None:
+        """The same, if a connection is idle. Raises `GatewayError(UPSTREAM_UNREACHABLE)`."""
+        # The one used last is the least likely to have been given up by the other side.
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.transport.is_closing():
+                return connection.exchange(self._written(request, request_id), self._max_answer)
+        return None
 
     def close(self) -> None:
         """Close what is idle; what is in use closes with its turn."""
@@ -95,14 +109,6 @@ class Client:
             return self._fields
         return "".join({**self._lines, **_lines(request.headers)}.values())
 
-    def _reuse(self) -> Connection | None:
-        # The one used last is the least likely to have been given up by the other side.
-        while self._idle:
-            connection = self._idle.pop()
-            if not connection.transport.is_closing():
-                return connection
-        return None
-
     async def _connect(self, within: float | None) -> Connection:
         if len(self._open) >= self._max_connections:
             raise GatewayError(
@@ -112,7 +118,7 @@ class Client:
         self._open.add(connection)
         connected = False
         try:
-            async with asyncio.timeout(within or self._connect_timeout):
+            async with Patience(within or self._connect_timeout):
                 await self._dial(connection)
             connected = True
             return connection

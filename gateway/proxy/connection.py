@@ -1,29 +1,17 @@
-"""One HTTP/1.1 connection to an upstream, and the answer that is arriving on it.
+"""One HTTP/1.1 connection to an upstream.
 
 A read of the transport runs straight through: HTTP parser, body, sink. No task, future or stream
 reader is in between, which is what makes an event cheap.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
-from typing import cast
+from collections.abc import Callable
+from typing import Any, cast
 
 import httptools
 
 from gateway.core.errors import ErrorCode, GatewayError
-from gateway.proxy.answer import Sink
-from gateway.proxy.encoding import Decompressor, decompressor
-
-# An upstream that never ends its head would otherwise be read for ever (nginx allows 32 KiB).
-MAX_HEAD = 64 << 10
-
-# Pieces of an unpacked body that are handed on in one turn of the loop. A small read may unpack to
-# a long answer, which would keep every other turn waiting, and grow a slow client's buffer.
-_BURST = 4
-
-# After a turn's last event there is only the end of the HTTP message to come. It is worth waiting
-# for a moment: then the connection can serve again.
-RELEASE_GRACE = 1.0
+from gateway.proxy.remote import RemoteAnswer
 
 
 class Connection(asyncio.Protocol):
@@ -38,15 +26,17 @@ class Connection(asyncio.Protocol):
         self._on_free = on_free
         self._on_lost = on_lost
         self._answer: RemoteAnswer | None = None
+        # One for all answers: to make one costs as much as to parse a short answer.
+        self._parser: Any = httptools.HttpResponseParser(self)
 
-    def exchange(self, request: bytes, max_answer: int) -> "RemoteAnswer":
+    def exchange(self, request: bytes, max_answer: int) -> RemoteAnswer:
         """Send a whole request; the answer's head is awaited on what this returns. Raises
         `GatewayError(UPSTREAM_UNREACHABLE)` if the other side spoke or hung up before."""
         if self.transport.is_closing():  # nobody would tell the answer of its end once more
             raise GatewayError(ErrorCode.UPSTREAM_UNREACHABLE, "the upstream cannot be reached")
-        self._answer = RemoteAnswer(self, max_answer)
+        self._answer = answer = RemoteAnswer(self, max_answer)
         self.transport.write(request)
-        return self._answer
+        return answer
 
     def free(self, *, reusable: bool) -> None:
         """The exchange is over."""
@@ -66,233 +56,38 @@ class Connection(asyncio.Protocol):
         if self._answer is None:
             self.transport.abort()  # nobody asked: whatever it is, it is no answer to the next one
         else:
-            self._answer.received(data)
+            try:
+                self._parser.feed_data(data)
+            except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+                self._answer.broken()
+            self._answer.received(len(data))
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._answer is not None:
             self._answer.disconnected(clean=exc is None)
+        self._parser = None  # which holds our methods
         self._on_lost(self)
-
-
-class RemoteAnswer:
-    """One answer. httptools calls the `on_` methods while it is fed."""
-
-    def __init__(self, connection: Connection, max_answer: int) -> None:
-        self.status = 0
-        self.headers: dict[str, str] = {}
-        self.head: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._connection: Connection | None = connection
-        self._parser = httptools.HttpResponseParser(self)
-        self._left = max_answer
-        self._in_head = True
-        self._head_left = MAX_HEAD
-        self._fields_left = MAX_HEAD
-        self._paused = False
-        self._body: list[bytes] = []
-        self._sink: Sink | None = None
-        self._decompressor: Decompressor | None = None
-        self._pieces: Iterator[bytes] | None = None
-        self._next_burst: asyncio.Handle | None = None
-        self._complete = False
-        self._reusable = False
-        self._error: GatewayError | None = None
-        self._grace: asyncio.TimerHandle | None = None
-
-    # The answer, as the relay uses it.
-
-    def relay(self, sink: Sink) -> None:
-        self._sink = sink
-        self._flush()
-
-    def pause(self) -> None:
-        self._paused = True
-        if self._connection is not None:
-            self._connection.transport.pause_reading()
-
-    def resume(self) -> None:
-        self._paused = False
-        if self._is_packed():
-            self._later()
-        elif self._connection is not None:
-            self._connection.transport.resume_reading()
-
-    def release(self) -> None:
-        self._sink, self._pieces, self._body = None, None, []
-        if self._connection is None:
-            return
-        if self._complete or self._error:
-            self._free()
-        else:
-            self.resume()
-            self._grace = asyncio.get_running_loop().call_later(RELEASE_GRACE, self.close)
-
-    def close(self) -> None:
-        self._sink, self._pieces, self._body = None, None, []
-        self._free()
-
-    def fail(self, error: GatewayError) -> None:
-        """End it with this error, unless it has ended."""
-        self._note(error)
-        self._flush()
-
-    # The connection's calls.
-
-    def received(self, data: bytes) -> None:
-        self._left -= len(data)
-        try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._note(
-                GatewayError(ErrorCode.UPSTREAM_MALFORMED, "the upstream broke the rules of HTTP")
-            )
-        if self._in_head:
-            self._check_head(len(data))
-        if self._left < 0:
-            self._note(
-                GatewayError(ErrorCode.UPSTREAM_OVERSIZED, "the upstream's answer is too large")
-            )
-        self._flush()
-
-    def disconnected(self, *, clean: bool) -> None:
-        """The connection is gone; `clean`: the other side closed it, and did not reset it."""
-        if not self._complete and not self._error:
-            if clean and self.head.done() and self._ends_with_connection():
-                self._complete = True
-            else:
-                early = "the upstream closed the connection early"
-                self._note(GatewayError(ErrorCode.UPSTREAM_TRUNCATED, early))
-        self._reusable = False
-        self._flush()
 
     # httptools' callbacks.
 
+    def on_message_begin(self) -> None:
+        if self._answer is not None:
+            self._answer.message()
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self.head.done():
-            return  # of the trailer, or of an answer to nothing
-        self._fields_left -= len(name) + len(value) + len(b": \r\n")
-        if self._fields_left < 0:  # however few reads it came in
-            self._note(
-                GatewayError(ErrorCode.UPSTREAM_MALFORMED, "the upstream's headers are too large")
-            )
-            return
-        self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        if self._answer is not None:
+            self._answer.field(name, value)
 
     def on_headers_complete(self) -> None:
-        if self._complete:
-            return
-        self.status = self._parser.get_status_code()
-        if self.status < 200:
-            self.headers.clear()  # an interim answer: the real one follows
-            return
-        self._decompressor = decompressor(self.headers.get("content-encoding", ""))
-        if not self.head.done():
-            self.head.set_result(None)
+        if self._answer is not None:
+            self._answer.begin(self._parser.get_status_code())
 
     def on_body(self, data: bytes) -> None:
-        if not self._complete:
-            self._body.append(data)
+        # Once per event: not by a call of the answer's.
+        answer = self._answer
+        if answer is not None and not answer.completed:
+            answer.pieces.append(data)
 
     def on_message_complete(self) -> None:
-        if self.status >= 200:
-            # A second message on the connection would be an answer to nothing.
-            self._reusable = not self._complete and self._parser.should_keep_alive()
-            self._complete = True
-
-    # Inside.
-
-    def _check_head(self, size: int) -> None:
-        self._in_head = not self.head.done()
-        self._head_left -= size
-        if self._in_head and self._head_left < 0:
-            self._note(
-                GatewayError(ErrorCode.UPSTREAM_MALFORMED, "the upstream's headers do not end")
-            )
-
-    def _ends_with_connection(self) -> bool:
-        return "content-length" not in self.headers and "transfer-encoding" not in self.headers
-
-    def _note(self, error: GatewayError) -> None:
-        self._reusable = False
-        if self._error is None and not self._complete:
-            self._error = error
-        if not self.head.done():
-            self.head.set_exception(error)
-
-    def _flush(self) -> None:
-        """Hand over what has arrived: one call of the sink per read."""
-        sink = self._sink
-        if sink is None:
-            self._end_release()
-            return
-        if self._decompressor is not None:
-            self._unpack(sink, self._decompressor)
-        elif self._body:
-            sink.data(self._taken())
-        over = (self._complete or self._error) and not self._is_packed()
-        if over and self._sink is sink:
-            self._sink = None
-            sink.eof(self._error)
-
-    def _taken(self) -> bytes:
-        data, self._body = b"".join(self._body), []
-        return data
-
-    def _unpack(self, sink: Sink, inflate: Decompressor) -> None:
-        """A burst of pieces of bounded size; the rest in another turn of the loop, or once the
-        client has caught up."""
-        for _ in range(_BURST):
-            if self._paused or not self._is_packed():
-                return
-            self._hand_on(sink, inflate)
-        if self._is_packed():
-            self._later()
-
-    def _is_packed(self) -> bool:
-        """Whether some of what has come is still to be unpacked."""
-        return self._pieces is not None or (self._decompressor is not None and bool(self._body))
-
-    def _hand_on(self, sink: Sink, inflate: Decompressor) -> None:
-        try:
-            self._pieces = self._pieces or inflate(self._taken())
-            piece = next(self._pieces, None)
-            if piece is None:
-                self._pieces = None
-                return
-            self._left -= len(piece)
-            if self._left < 0:
-                raise GatewayError(
-                    ErrorCode.UPSTREAM_OVERSIZED, "the upstream's answer is too large"
-                )
-        except GatewayError as exc:
-            self._error, self._complete = exc, False
-            self._pieces, self._body = None, []
-            return
-        sink.data(piece)
-
-    def _later(self) -> None:
-        """Go on with what is unpacked before anything more is read."""
-        if self._connection is not None and self._next_burst is None:
-            self._connection.transport.pause_reading()
-            self._next_burst = asyncio.get_running_loop().call_soon(self._go_on)
-
-    def _go_on(self) -> None:
-        self._next_burst = None
-        if not self._paused:
-            self._flush()
-        if self._connection is not None and not self._paused and not self._is_packed():
-            self._connection.transport.resume_reading()
-
-    def _end_release(self) -> None:
-        if self._grace is not None and (self._complete or self._error):
-            self._free()
-        elif self._grace is not None:
-            self._body.clear()
-
-    def _free(self) -> None:
-        if self._grace is not None:
-            self._grace.cancel()
-            self._grace = None
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            del self._parser  # which holds our methods
-            connection.free(reusable=self._reusable)
+        if self._answer is not None:
+            self._answer.complete(self._parser.should_keep_alive())

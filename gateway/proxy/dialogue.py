@@ -1,13 +1,15 @@
 """The conversation that a turn belongs to: kept by the gateway, or by the upstream."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Set as AbstractSet
 from itertools import dropwhile
 from typing import Protocol
 
 from gateway.config.routes import Route, RouteTarget
-from gateway.conversations.history import spoken, tokens, trimmed
+from gateway.conversations.history import fitting, spoken
 from gateway.conversations.turns import Answer, Opened, Turns
 from gateway.core.conversation import Role
+from gateway.core.events import ToolCall
 from gateway.core.turn import ChatRequest, Message, Prompt, Reply, Turn
 
 
@@ -27,7 +29,7 @@ class Dialogue(Protocol):
         ...
 
     @property
-    def call_ids(self) -> frozenset[str]:
+    def call_ids(self) -> AbstractSet[str]:
         """The tool calls that clients know from earlier turns."""
         ...
 
@@ -41,12 +43,14 @@ class Dialogue(Protocol):
         """Whether an answer that is there already goes with the commit."""
         ...
 
-    async def commit(self, reply: Reply, target: RouteTarget, model: str | None) -> None:
-        """Keep the turn. Raises `GatewayError`."""
+    def commit(
+        self, reply: Reply, target: RouteTarget, model: str | None
+    ) -> Coroutine[object, object, None]:
+        """To be awaited: keep the turn. Raises `GatewayError`."""
         ...
 
-    async def abandon(self) -> None:
-        """Nothing, if it was kept."""
+    def abandon(self) -> Coroutine[object, object, None]:
+        """To be awaited: nothing, if it was kept."""
         ...
 
 
@@ -60,19 +64,16 @@ class Kept:
         self._route = route
 
     def messages(self) -> tuple[Message, ...]:
-        text = self._route.instructions
-        instructions = [Message(Role.SYSTEM, text)] if text else []
-        used = sum(map(tokens, instructions))
-        # What was loaded may begin in the middle of a turn.
-        whole = dropwhile(lambda said: said.role is not Role.USER, self._opened.messages)
-        said = trimmed(spoken(whole), self._route.history, used)
-        return (*instructions, *said)
+        stored = self._opened.messages
+        if stored[0].role is not Role.USER:  # what was loaded begins in the middle of a turn
+            stored = tuple(dropwhile(lambda said: said.role is not Role.USER, stored))
+        return fitting(self._route.system, spoken(stored), self._route.history)
 
     async def theirs(self, target: RouteTarget) -> tuple[str | None, str | None]:
         return self._theirs(target)
 
     def _theirs(self, target: RouteTarget) -> tuple[str | None, str | None]:
-        known = self._opened.conversation.upstream_ids.get(state_key(target))
+        known = self._opened.conversation.upstream_ids.get(target.state_key)
         retried = self._opened.retried
         if retried is None or known is None:
             return known, None
@@ -81,8 +82,13 @@ class Kept:
         return None, None  # it cannot be told which of its answers to replace
 
     @property
-    def call_ids(self) -> frozenset[str]:
-        return frozenset(call_id for said in self._opened.messages for call_id in said.calls)
+    def call_ids(self) -> AbstractSet[str]:
+        found: set[str] = set()
+        for said in self._opened.messages:
+            for part in said.parts:
+                if type(part) is ToolCall:
+                    found.add(part.call_id)
+        return found
 
     @property
     def affinity(self) -> str:
@@ -92,21 +98,24 @@ class Kept:
     def replaces(self) -> bool:
         return self._opened.retried is not None
 
-    async def commit(self, reply: Reply, target: RouteTarget, model: str | None) -> None:
+    def commit(
+        self, reply: Reply, target: RouteTarget, model: str | None
+    ) -> Coroutine[object, object, None]:
+        said, asked = reply.metadata, target.target
         answer = Answer(
-            parts=tuple(reply.parts),
-            finish=reply.finish,
-            usage=reply.metadata.usage,
-            model=reply.metadata.model or model or target.target.model,
-            upstream=target.target.upstream,
-            target=state_key(target),
-            conversation=reply.metadata.conversation_id or self._theirs(target)[0],
-            message=reply.metadata.message_id,
+            tuple(reply.parts),
+            reply.finish,
+            said.usage,
+            said.model or model or asked.model,
+            asked.upstream,
+            target.state_key,
+            said.conversation_id or self._theirs(target)[0],
+            said.message_id,
         )
-        await self._turns.commit(self._opened, answer)
+        return self._turns.commit(self._opened, answer)
 
-    async def abandon(self) -> None:
-        await self._turns.abandon(self._opened)
+    def abandon(self) -> Coroutine[object, object, None]:
+        return self._turns.abandon(self._opened)
 
 
 class Passed:
@@ -139,31 +148,25 @@ class Passed:
         pass
 
 
-def state_key(target: RouteTarget) -> str:
-    """Under which an upstream's own conversation id is kept: two agents of one upstream do not
-    know each other's conversations."""
-    return f"{target.target.upstream}/{target.target.agent or ''}"
-
-
 PromptFor = Callable[[RouteTarget], Awaitable[Prompt]]
 
 
 def prompts(dialogue: Dialogue, route: Route, ask: ChatRequest) -> PromptFor:
     """What each target is asked."""
-    messages = dialogue.messages()
+    messages, turn = dialogue.messages(), dialogue.turn
 
     async def prompt(target: RouteTarget) -> Prompt:
         conversation, retried = await dialogue.theirs(target)
         return Prompt(
-            messages=messages,
-            stream=ask.stream,
-            tools=ask.tools or route.tools,
-            model=ask.model,
-            user_id=dialogue.turn.user_id,
-            session_id=ask.session_id or dialogue.turn.conversation_id,
-            params=ask.params,
-            conversation_id=conversation,
-            retry_of=retried,
+            messages,
+            ask.stream,
+            ask.tools or route.tools,
+            ask.model,
+            turn.user_id,
+            ask.session_id or turn.conversation_id,
+            ask.params,
+            conversation,
+            retried,
         )
 
     return prompt

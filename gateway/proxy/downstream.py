@@ -1,33 +1,63 @@
-"""The client's side of a stream: aiohttp-sse opens it, keeps it alive and ends it; frames go to
-the transport as bytes, one write per batch."""
+"""The client's side of a stream: frames go to the transport as bytes, one write per batch."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 
-from aiohttp import HttpVersion11, web
+from aiohttp import ClientConnectionResetError, HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp_sse import EventSourceResponse
 
-from gateway.observe.exchange import CLIENT_GONE, CLIENT_STALLED, Exchange
 from gateway.proxy.call import Call
+from gateway.proxy.head import head, persists
 
-# For dialects whose clients do not bear comments: aiohttp-sse has no way to say "never".
-_NEVER = 10 * 365 * 86400.0
+# no-transform: a proxy that compresses would buffer, as nginx would without being told not to.
+_HEAD = (
+    "Content-Type: text/event-stream\r\n"
+    "Cache-Control: no-cache, no-transform\r\n"
+    "X-Accel-Buffering: no\r\n"
+)
+_CHUNKED = f"{_HEAD}Transfer-Encoding: chunked\r\n"
+_KEPT = f"{_CHUNKED}Connection: keep-alive\r\n"
 
-
-# Of a long document, what a client has to take in time: a slow one takes all of it in the end.
-_SLICE = 64 << 10
+_BEAT = b": ping\n\n"
+_END = b"0\r\n\r\n"
 
 
 class ClientStalled(Exception):
     """The client left its stream unread for too long, and was cut."""
 
 
+class StreamedResponse(EventSourceResponse):
+    """What aiohttp is told of a `ClientStream`. aiohttp-sse's own head, its frames and its pings,
+    with a task for each stream that waits for the next, took a third of what a short one costs."""
+
+    # All that it has is in its head: the middleware has nothing to add.
+    prepared = True
+
+    def __init__(self) -> None:
+        # Not aiohttp-sse's own: that prepares what is not used here.
+        self._status, self._reason = 200, "OK"
+
+    def opened(self, *, keep_alive: bool) -> None:
+        self._keep_alive = keep_alive
+
+    def finished(self) -> None:
+        self._eof_sent = True
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """The handler is done. Raises `ConnectionError` if the client was not sent all of it."""
+        if not self._eof_sent:
+            raise ClientConnectionResetError("the stream was broken off")
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """It is there."""
+
+
 class ClientStream:
     """One streamed response to one client."""
 
-    _writer: AbstractStreamWriter
     _transport: asyncio.Transport
 
     def __init__(
@@ -38,25 +68,18 @@ class ClientStream:
         heartbeat: float | None,
         write_timeout: float,
     ) -> None:
+        """`heartbeat`: every so many seconds a comment, where the dialect's clients bear them."""
+        self.response = StreamedResponse()
         self.size = 0
         """Bytes of frames."""
         self.opened: float | None = None
         """When the first frames were written, by `time.monotonic`."""
         self._request = request
+        self._fields = headers
+        self._heartbeat = heartbeat
+        self._beating: asyncio.TimerHandle | None = None
         self._timeout = write_timeout
         self._chunked = request.version >= HttpVersion11
-        self.response = EventSourceResponse(
-            headers=headers,
-            sep="\n",
-            allow_all_methods=True,
-            ping_interval=heartbeat or _NEVER,
-            send_timeout=write_timeout,
-        )
-        # no-transform: a proxy that compresses would buffer.
-        self.response.headers["Cache-Control"] = "no-cache, no-transform"
-        if not self._chunked:
-            self.response.headers["Connection"] = "close"
-            self.response.force_close()
 
     async def open(self, first: Callable[[], bytes]) -> None:
         """Send the head together with the first frames.
@@ -64,22 +87,28 @@ class ClientStream:
         `first` is asked for them when nothing can come between them and what is written after.
         Raises `ConnectionError` if the client has gone.
         """
-        if self._request.transport is None:
-            raise ConnectionResetError("the client has gone")
-        writer = await self.response.prepare(self._request)
-        transport = self._request.transport
-        if writer is None or transport is None:
-            raise ConnectionResetError("the client has gone")
-        self._writer, self._transport = writer, transport
-        self._protocol = self._request.protocol
-        frames = first()
+        request = self._request
+        transport = request.transport
+        if transport is None or transport.is_closing():
+            raise ClientConnectionResetError("the client has gone")
+        self._transport, self._protocol = transport, request.protocol
+        keep_alive = self._chunked and persists(request)
+        self.response.opened(keep_alive=keep_alive)
+        own = _KEPT if keep_alive else _CHUNKED if self._chunked else _HEAD
+        begun = head(request, own, self._fields, keep_alive=keep_alive)
+        request.writer.output_size += len(begun)
+        try:
+            frames = first()
+        except Exception:
+            transport.write(begun)  # for what the client is told of it
+            raise
         self.size += len(frames)
-        if frames:
-            # aiohttp holds the head back to send it with this, before anything suspends.
-            await self._in_time(writer.write(frames))
-        else:
-            writer.send_headers()
+        transport.write(begun + self._framed(frames) if frames else begun)
         self.opened = time.monotonic()
+        if self._heartbeat is not None:
+            self._wait_to_beat()
+        if self._protocol.writing_paused:
+            await self.drain()
 
     def write(self, data: bytes) -> bool:
         """Send frames now; whether the client is behind and the upstream should wait."""
@@ -91,21 +120,34 @@ class ClientStream:
         return self._protocol.writing_paused
 
     async def drain(self) -> None:
-        """Wait until the client has caught up. Raises `ClientStalled`."""
-        await self._in_time(self._writer.drain())
+        """Wait until the client has caught up. Raises `ClientStalled`, and `ConnectionError` if it
+        has gone."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._request.writer.drain()
+        except TimeoutError as exc:
+            raise ClientStalled from exc
 
     async def finish(self, last: bytes) -> None:
-        """Send the last frames and the end of the response in one write."""
+        """Send the last frames and the end of the response in one write. Raises as `drain` does."""
         self.close()
+        if self._transport.is_closing():
+            raise ClientConnectionResetError("the client has gone")
         self.size += len(last)
-        await self._in_time(self.response.write_eof(last))
+        data = self._framed(last) if last else b""
+        if self._chunked:
+            data += _END
+        if data:
+            self._transport.write(data)
+        self.response.finished()
+        if self._protocol.writing_paused:
+            await self.drain()
 
     def close(self) -> None:
         """Stop the heartbeat."""
-        if self.response.is_connected():
-            self.response.stop_streaming()
-            # It would keep the heartbeat's task, and that its frame, with what cancelled it.
-            self.response._ping_task = None
+        if self._beating is not None:
+            self._beating.cancel()
+            self._beating = None
 
     def abort(self) -> None:
         """Stop at once: nothing more reaches the client."""
@@ -113,12 +155,21 @@ class ClientStream:
         if self._request.transport is not None:
             self._request.transport.abort()
 
-    async def _in_time(self, writing: Awaitable[None]) -> None:
-        try:
-            async with asyncio.timeout(self._timeout):
-                await writing
-        except TimeoutError as exc:
-            raise ClientStalled from exc
+    # Inside.
+
+    def _framed(self, data: bytes) -> bytes:
+        return b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data
+
+    def _wait_to_beat(self) -> None:
+        loop = asyncio.get_running_loop()
+        assert self._heartbeat is not None
+        self._beating = loop.call_later(self._heartbeat, self._beat)
+
+    def _beat(self) -> None:
+        # Who is behind has enough to read.
+        if not self._transport.is_closing() and not self._protocol.writing_paused:
+            self._transport.write(self._framed(_BEAT))
+        self._wait_to_beat()
 
 
 def client_stream(call: Call) -> ClientStream:
@@ -129,32 +180,3 @@ def client_stream(call: Call) -> ClientStream:
         heartbeat=call.dialect.heartbeat,
         write_timeout=call.snapshot.server.write_timeout,
     )
-
-
-async def write(response: web.StreamResponse, data: bytes, stalled: float) -> None:
-    """Write a part of a document, however long it is. Raises `TimeoutError` if the client leaves it
-    unread for `stalled` seconds."""
-    for start in range(0, len(data), _SLICE):
-        async with asyncio.timeout(stalled):
-            await response.write(data[start : start + _SLICE])
-
-
-async def whole(
-    request: web.Request, exchange: Exchange, body: bytes, stalled: float
-) -> web.StreamResponse:
-    """The response with a JSON document. aiohttp puts no clock on a body: who asks for a long one
-    and leaves it unread would have it kept here for ever, and is cut."""
-    exchange.written = len(body)
-    if len(body) <= _SLICE:
-        return web.Response(body=body, content_type="application/json")
-    response = web.StreamResponse(headers=exchange.headers)
-    response.content_type = "application/json"
-    response.content_length = len(body)
-    try:
-        await response.prepare(request)
-        await write(response, body, stalled)
-    except (TimeoutError, ConnectionError) as exc:
-        exchange.outcome = CLIENT_STALLED if isinstance(exc, TimeoutError) else CLIENT_GONE
-        if request.transport is not None:
-            request.transport.abort()
-    return response

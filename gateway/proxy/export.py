@@ -14,7 +14,7 @@ from gateway.core.errors import ErrorCode, GatewayError
 from gateway.observe.exchange import CLIENT_GONE, CLIENT_STALLED
 from gateway.observe.logs import Logger
 from gateway.proxy.call import Call
-from gateway.proxy.downstream import write
+from gateway.proxy.document import write
 
 # Of the messages of one conversation: what is read at once.
 _PAGE = 100

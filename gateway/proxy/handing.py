@@ -10,7 +10,6 @@ from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.events import Json
 from gateway.observe.trace import UNTRACED, Trace
 from gateway.proxy.asking import Refusal, ask, traced
-from gateway.proxy.dialogue import state_key
 from gateway.proxy.snapshot import Snapshot
 
 
@@ -63,7 +62,7 @@ def _caller(route: Route, pending: Pending) -> RouteTarget | None:
     conversation is known. One upstream may be several targets, of different agents."""
     known, said = pending.conversation.upstream_ids, pending.message.upstream_conversation
     for target in route.targets:
-        if said is not None and known.get(state_key(target)) == said:
+        if said is not None and known.get(target.state_key) == said:
             return target
     return None
 

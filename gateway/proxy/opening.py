@@ -1,13 +1,14 @@
 """One turn put to one target, up to the first content of its answer."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from gateway.config.routes import Route, RouteTarget
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.events import Failure, Finish
+from gateway.core.frozen import frozen
 from gateway.core.turn import Prompt
 from gateway.observe.exchange import Exchange
 from gateway.observe.metrics import Metrics
@@ -16,7 +17,7 @@ from gateway.proxy.answer import Answer
 from gateway.proxy.asking import Refusal, ask, traced
 from gateway.proxy.dialogue import PromptFor
 from gateway.proxy.embedded import EmbeddedAnswer
-from gateway.proxy.relay import Clocks, Relay
+from gateway.proxy.relay import Relay
 from gateway.proxy.snapshot import Snapshot
 from gateway.targets.lease import Lease
 from gateway.upstreams.call_ids import distinct
@@ -31,7 +32,7 @@ class Opening:
     prompt: PromptFor
     call_ids: AbstractSet[str]
     """Those taken by earlier tool calls."""
-    affinity: str
+    affinity: Callable[[], str]
     """What turns of one conversation have in common: where targets have weights, it meets the same
     one again."""
     exchange: Exchange
@@ -39,7 +40,7 @@ class Opening:
     """Whether the client's stream has begun: then it is this target or none."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Opened:
     """An answer whose first content is here, and who gives it."""
 
@@ -81,49 +82,48 @@ async def open_at(opening: Opening, target: RouteTarget, metrics: Metrics) -> tu
 
 
 async def _open(opening: Opening, target: RouteTarget, prompt: Prompt) -> tuple[Relay, Attempt]:
-    exchange = opening.exchange
+    exchange, timeouts = opening.exchange, target.upstream.timeouts
     attempt = exchange.trace.attempt(target, prompt.model, exchange.conversation)
+    started = asyncio.get_running_loop().time()
+    relay = None
     try:
-        relay = await _opened(opening, target, prompt, attempt)
+        answer: Answer
+        if target.kind.script is not None:
+            exchange.asks()
+            answer = EmbeddedAnswer(target.kind.script(target.target, prompt))
+        else:
+            deadline = started + timeouts.first_event
+            answer = await _asked(opening, target, prompt, attempt, deadline)
+        decoder = distinct(target.kind.decoder(target.target), opening.call_ids)
+        relay = Relay(answer, decoder, timeouts, started)
+        await relay.opened()
     except BaseException as exc:
+        if relay is not None:
+            relay.close()
         attempt.failed(exc)
         raise
     attempt.answered()
     return relay, attempt
 
 
-async def _opened(opening: Opening, target: RouteTarget, prompt: Prompt, attempt: Attempt) -> Relay:
-    started = asyncio.get_running_loop().time()
-    timeouts = target.upstream.timeouts
-    clocks = Clocks(timeouts.first_event, timeouts.idle, timeouts.total)
-    answer = await _ask(opening, target, prompt, attempt, started + clocks.first_event)
-    decoder = distinct(target.kind.decoder(target.target), opening.call_ids)
-    relay = Relay(answer, decoder, clocks, started)
-    try:
-        await relay.opened()
-    except BaseException:
-        relay.close()
-        raise
-    return relay
-
-
-async def _ask(
+def _asked(
     opening: Opening, target: RouteTarget, prompt: Prompt, attempt: Attempt, deadline: float
-) -> Answer:
-    """An answer with a 2xx head."""
+) -> Coroutine[object, object, Answer]:
+    """To be awaited: an answer with a 2xx head."""
     kind = target.kind
-    if kind.script is not None:
-        opening.exchange.asks()
-        return EmbeddedAnswer(kind.script(target.target, prompt))
     assert kind.request is not None
-    request = traced(kind.request(target.target, prompt), attempt.headers)
-    refusal = _refusal(opening, target, prompt)
-    client, connect = (
+    request = kind.request(target.target, prompt)
+    if attempt.headers:
+        request = traced(request, attempt.headers)
+    opening.exchange.asks()
+    return ask(
         opening.snapshot.clients[target.target.upstream],
+        request,
+        _refusal(opening, target, prompt),
+        opening.exchange.request_id,
+        deadline,
         target.upstream.timeouts.connect,
     )
-    opening.exchange.asks()
-    return await ask(client, request, refusal, opening.exchange.request_id, deadline, connect)
 
 
 def _refusal(opening: Opening, target: RouteTarget, prompt: Prompt) -> Refusal:

@@ -7,9 +7,9 @@ from aiohttp import web
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.observe.exchange import CLIENT_GONE, CLIENT_STALLED
 from gateway.proxy.call import Call
-from gateway.proxy.connection import RemoteAnswer
-from gateway.proxy.downstream import write
+from gateway.proxy.document import write
 from gateway.proxy.relay import MESSAGES
+from gateway.proxy.remote import RemoteAnswer
 from gateway.upstreams import refusals
 from gateway.wire import json
 

@@ -21,14 +21,14 @@ from gateway.proxy.attempts import Attempts
 from gateway.proxy.call import Call, parsed, read
 from gateway.proxy.detached import Detached, detaches
 from gateway.proxy.dialogue import Dialogue, Kept, Passed, prompts
-from gateway.proxy.open_turns import OpenTurns
+from gateway.proxy.open_turns import OpenTurn, OpenTurns
 from gateway.proxy.opening import Opening
 from gateway.proxy.passing import check_turn
 from gateway.proxy.repeat import again, asked
 from gateway.proxy.snapshot import Snapshot
 from gateway.proxy.streams import Streams
 from gateway.proxy.told import told
-from gateway.proxy.turn import OpenTurn
+from gateway.proxy.turn import Answering
 from gateway.targets.states import States
 
 
@@ -128,7 +128,7 @@ class Pipeline:
         """The turn, from the slots that it takes to their return."""
         call.exchange.limit = "concurrency"
         with (
-            self.open_turns,
+            self.open_turns.turn() as open_turn,
             self._limiter.slot(caller.subject, caller.tier.concurrency),
         ):
             begun = await self._begin(call, caller, route, ask, asked(call, caller, body))
@@ -137,7 +137,7 @@ class Pipeline:
                 return await again(call, ask, begun)
             try:
                 check_user(caller, route, ask, begun.turn, call.dialect)
-                return await self._turn(call, route, ask, begun, detached)
+                return await self._turn(call, route, ask, begun, open_turn, detached)
             finally:
                 await begun.abandon()
 
@@ -159,6 +159,7 @@ class Pipeline:
         route: Route,
         ask: ChatRequest,
         dialogue: Dialogue,
+        open_turn: OpenTurn,
         detached: Detached | None,
     ) -> web.StreamResponse:
         exchange = call.exchange
@@ -169,7 +170,7 @@ class Pipeline:
             route=route,
             prompt=prompts(dialogue, route, ask),
             call_ids=dialogue.call_ids,
-            affinity=dialogue.affinity,
+            affinity=lambda: dialogue.affinity,
             exchange=exchange,
         )
         if detached is not None:
@@ -177,15 +178,16 @@ class Pipeline:
         opened = await self._attempts.open(opening)
         relay, target = opened.relay, opened.target
         exchange.answering = relay
-        turn = OpenTurn(call, dialogue, route, ask, relay, target, keep_partial=self._keep_partial)
-        self.open_turns.add(relay)
+        turn = Answering(call, dialogue, route, ask, relay, target, keep_partial=self._keep_partial)
+        open_turn.relay = relay
         feed = detached.answered(relay) if detached is not None else None
         try:
             return await turn.answer(self._metrics, self._logger, feed)
         finally:
-            self.open_turns.discard(relay)
             opened.end()
-            await turn.end()
-            exchange.answering = None  # the relay leads to the request, and that to its record
             if isinstance(relay.terminal, Failure):
                 self._metrics.upstream_failed(exchange.upstream, relay.terminal.code)
+            if not turn.committed:
+                await turn.break_off()
+            turn.record()
+            exchange.answering = None  # the relay leads to the request, and that to its record

@@ -19,7 +19,7 @@ from gateway.observe.logs import Logger
 from gateway.observe.metrics import Metrics
 from gateway.proxy.admission import Admission, Caller, check_agent, check_speaks_for, scope_of
 from gateway.proxy.call import Call, parsed, read
-from gateway.proxy.downstream import whole
+from gateway.proxy.document import whole
 from gateway.proxy.export import Export
 from gateway.proxy.handing import hand_on
 from gateway.proxy.open_turns import OpenTurns
@@ -91,7 +91,7 @@ class RecordRequests:
         route = call.snapshot.routes.find(agent, caller.owner.workspace)
         exchange.agent = str(route.id)
         check_agent(caller, route)
-        with self._open_turns:
+        with self._open_turns.turn():
             if route.passthrough is not None:
                 tail = _behind_agent(request)
                 return await self._passing.forward(call, caller, route, request.method, tail, body)

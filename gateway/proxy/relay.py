@@ -9,7 +9,6 @@ coroutine sleeps until the first content, until the client is slow, and until th
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.core.codec import Decoder
@@ -19,14 +18,18 @@ from gateway.core.turn import Reply
 from gateway.proxy.answer import Answer
 
 
-@dataclass(frozen=True, slots=True)
-class Clocks:
+class Clocks(Protocol):
     """How long an upstream may take, in seconds. `first_event` and `total` run from the start of
     the attempt, `idle` from the last read."""
 
-    first_event: float
-    idle: float
-    total: float
+    @property
+    def first_event(self) -> float: ...
+
+    @property
+    def idle(self) -> float: ...
+
+    @property
+    def total(self) -> float: ...
 
 
 MESSAGES: dict[ErrorCode, str] = {
@@ -166,16 +169,19 @@ class Relay:
         self.events += len(events)
         self.reply.extend(events)
         last = events[-1]
-        if isinstance(last, (Finish, Failure)):
+        if type(last) is Finish or type(last) is Failure:
             self.terminal = last
             self.ended = time.monotonic()
             events.pop()
             self._wake_up()
-        if self._write is None:
+        write = self._write
+        if write is None:
             self._hold(events)
         else:
-            out = b"".join(map(self._encode, events))
-            if out and self._write(out):
+            encode = self._encode
+            # Most reads bring one event.
+            out = encode(events[0]) if len(events) == 1 else b"".join(map(encode, events))
+            if out and write(out):
                 self._fall_behind()
 
     def _hold(self, events: list[Event]) -> None:

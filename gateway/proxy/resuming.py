@@ -57,7 +57,7 @@ class Resumption:
         route = call.snapshot.routes.find(agent, caller.owner.workspace)
         exchange.agent = str(route.id)
         check_agent(caller, route)
-        with self._open_turns:  # only so far: it ends as the turn does that it reads
+        with self._open_turns.turn():  # only so far: it ends as the turn does that it reads
             feed = await self._found(call, caller, route)
         at = _position(feed, _last_seen(request)) if feed is not None else None
         if feed is None or at is None:

@@ -1,21 +1,20 @@
 """A conversation that the client tells anew with every request."""
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from collections.abc import Set as AbstractSet
 from functools import partial
 from itertools import takewhile
 
 from gateway.config.routes import Route, RouteTarget
-from gateway.conversations.access import Scope, random_id
-from gateway.conversations.history import tokens, trimmed
+from gateway.conversations.access import Scope
+from gateway.conversations.history import fitting
 from gateway.conversations.threads import Thread, Threads
 from gateway.core.conversation import Role, message_name
 from gateway.core.errors import GatewayError
 from gateway.core.events import Json
 from gateway.core.turn import ChatRequest, Message, Reply, Turn
 from gateway.proxy.call import Call
-from gateway.proxy.dialogue import state_key
 from gateway.proxy.handing import hand_over
 
 HandOver = Callable[[RouteTarget, str, str, Json], Awaitable[None]]
@@ -27,13 +26,19 @@ class Told:
 
     replaces = False
 
-    def __init__(self, ask: ChatRequest, route: Route, hosted: "Hosted | None" = None) -> None:
+    def __init__(
+        self,
+        ask: ChatRequest,
+        route: Route,
+        mint: Callable[[], int],
+        hosted: "Hosted | None" = None,
+    ) -> None:
         self.turn = Turn(
-            conversation_id=ask.session_id or str(random_id()),
-            user_message_id=message_name(random_id()),
-            message_id=message_name(random_id()),
-            user_id=ask.user_id,
-            created=int(time.time()),
+            ask.session_id or str(mint()),
+            message_name(mint()),
+            message_name(mint()),
+            ask.user_id,
+            int(time.time()),
         )
         self._ask = ask
         self._route = route
@@ -43,10 +48,8 @@ class Told:
         said = list(self._ask.history)
         if self._ask.message is not None:
             said.append(Message(Role.USER, self._ask.message))
-        instructions = [*self._instructions(), *takewhile(_is_system, said)]
-        said = said[len(instructions) - len(self._instructions()) :]
-        used = sum(map(tokens, instructions))
-        return (*instructions, *trimmed(said, self._route.history, used))
+        theirs = tuple(takewhile(_is_system, said))
+        return fitting((*self._route.system, *theirs), said[len(theirs) :], self._route.history)
 
     async def theirs(self, target: RouteTarget) -> tuple[str | None, str | None]:
         return (await self._hosted.known(target) if self._hosted else None), None
@@ -68,10 +71,6 @@ class Told:
     async def abandon(self) -> None:
         if self._hosted is not None:
             await self._hosted.end()
-
-    def _instructions(self) -> Sequence[Message]:
-        text = self._route.instructions
-        return [Message(Role.SYSTEM, text)] if text else []
 
 
 class Hosted:
@@ -99,7 +98,7 @@ class Hosted:
         """What the target calls it; the results of its tools are there first. None where it is to
         be told everything: it does not know the conversation, does not take the results, or has
         been asked already and may have heard the question."""
-        key = state_key(target)
+        key = target.state_key
         known = self._thread.conversation.upstream_ids.get(key)
         if known is None:
             return None
@@ -117,7 +116,7 @@ class Hosted:
 
     async def keep(self, reply: Reply, target: RouteTarget) -> None:
         """Remember who answered, if it keeps the conversation; what is incomplete leads nowhere."""
-        key = state_key(target)
+        key = target.state_key
         conversation = reply.metadata.conversation_id or self._asked.get(key)
         if reply.finish is None or conversation is None or not target.kind.stateful:
             return
@@ -136,10 +135,11 @@ async def told(call: Call, scope: Scope, route: Route, ask: ChatRequest, threads
     """The conversation of a stateless client's request; the store is asked only where a target of
     the agent keeps conversations."""
     if not any(target.kind.stateful for target in route.targets):
-        return Told(ask, route)
+        return Told(ask, route, threads.mint)
     thread = await threads.find(scope.place, ask)
     over = partial(_hand_over, call)
-    return Told(ask, route, Hosted(threads, thread, call.dialect.replayed, over))
+    hosted = Hosted(threads, thread, call.dialect.replayed, over)
+    return Told(ask, route, threads.mint, hosted)
 
 
 async def _hand_over(

@@ -8,22 +8,23 @@ from aiohttp import web
 from gateway.config.routes import Route, RouteTarget
 from gateway.core.codec import Encoder
 from gateway.core.errors import ErrorCode, GatewayError
-from gateway.core.events import Failure, Usage
-from gateway.core.turn import ChatRequest, Reply, Turn
+from gateway.core.events import Failure, Metadata, Usage
+from gateway.core.turn import ChatRequest, Reply, Turn, merged
 from gateway.dialects.drops import unsaid
 from gateway.observe.exchange import CLIENT_GONE, CLIENT_STALLED, Answered
 from gateway.observe.logs import Logger
 from gateway.observe.metrics import Metrics
 from gateway.proxy.call import Call
 from gateway.proxy.dialogue import Dialogue
-from gateway.proxy.downstream import ClientStalled, ClientStream, client_stream, whole
+from gateway.proxy.document import whole
+from gateway.proxy.downstream import ClientStalled, ClientStream, client_stream
 from gateway.proxy.feed import Feed
 from gateway.proxy.relay import Relay
 
 FAILED = "the gateway failed to serve this turn"
 
 
-class OpenTurn:
+class Answering:
     """One answer on its way."""
 
     def __init__(
@@ -44,7 +45,9 @@ class OpenTurn:
         self._relay = relay
         self._target = target
         self._keep_partial = keep_partial
-        self._kept = False
+        self.committed = False
+        """Whether it is kept, whole or as far as it came."""
+        self._tried = False
 
     async def answer(
         self, metrics: Metrics, logger: Logger, feed: Feed | None
@@ -115,7 +118,7 @@ class OpenTurn:
         terminal = await self._relay.pour()
         if isinstance(terminal, Failure):
             self._call.exchange.failed(terminal.code)
-            await self._break_off()
+            await self.break_off()
             return encoder.encode(terminal)
         try:
             reply = await self._commit(self._relay.reply.folded())
@@ -126,30 +129,28 @@ class OpenTurn:
 
     async def _commit(self, reply: Reply) -> Reply:
         """Keep a finished turn; the reply with the usage that the agent's config adds."""
-        usage = reply.metadata.usage or Usage()
-        if usage.credits is None and self._route.credits_per_turn is not None:
-            reply.metadata.usage = usage.updated(Usage(credits=self._route.credits_per_turn))
-        self._kept = True
+        cost, usage = self._route.credits_per_turn, reply.metadata.usage
+        if cost is not None and (usage is None or usage.credits is None):
+            reply.metadata = merged(reply.metadata, Metadata(usage=Usage(credits=cost)))
+        self._tried = True
         await self._dialogue.commit(reply, self._target, self._ask.model)
+        self.committed = True
         return reply
 
-    async def end(self) -> None:
-        """Note what the upstream did, and have the conversation go on from what there is."""
-        self._record()
-        await self._break_off()
-
-    async def _break_off(self) -> None:
+    async def break_off(self) -> None:
         """Keep what there is of a turn that was not kept, if that is wanted, and let go of the
         conversation."""
         reply = self._relay.reply.folded()
-        if self._keep_partial and not self._kept and reply.parts and not self._dialogue.replaces:
+        if self._keep_partial and not self._tried and reply.parts and not self._dialogue.replaces:
             reply.finish = None
-            self._kept = True
+            self._tried = True
             with suppress(GatewayError):  # the store's failure is noted where it happened
                 await self._dialogue.commit(reply, self._target, self._ask.model)
+                self.committed = True
         await self._dialogue.abandon()
 
-    def _record(self) -> None:
+    def record(self) -> None:
+        """Note what the upstream did."""
         exchange, relay = self._call.exchange, self._relay
         exchange.events = relay.events
         exchange.usage = relay.reply.metadata.usage

@@ -33,18 +33,19 @@ class Breaker:
         """How often, so far."""
         self._failures = 0
         self._recent = _Recent()
-        self._closed = True
+        self.closed = True
+        """Whether every turn is let through."""
         self._open_until = 0.0
         self._probing = False
 
     def state(self, now: float) -> State:
-        if self._closed:
+        if self.closed:
             return State.CLOSED
         return State.OPEN if now < self._open_until else State.HALF_OPEN
 
     def wait(self, now: float, rules: Rules) -> float:
         """Seconds until a turn may ask the target; 0.0 if it may now."""
-        if self._closed or not rules.enabled:
+        if self.closed or not rules.enabled:
             return 0.0
         if now < self._open_until:
             return self._open_until - now
@@ -53,14 +54,14 @@ class Breaker:
     def enter(self, now: float) -> bool:
         """A turn asks the target; whether it is the one that tries, which then tells
         `recovered`, `failed` or `let_go`."""
-        if self._closed or self._probing or now < self._open_until:
+        if self.closed or self._probing or now < self._open_until:
             return False
         self._probing = True
         return True
 
     def recovered(self) -> None:
         """The turn that tries has its answer."""
-        self._closed, self._probing = True, False
+        self.closed, self._probing = True, False
         self._failures, self._recent = 0, _Recent()
 
     def succeeded(self, now: float, rules: Rules) -> None:
@@ -75,7 +76,7 @@ class Breaker:
         if probe:
             self._probing = False
             self._open(now, rules)
-        elif self._closed and (for_sure or self._has_failed_enough(now, rules)):
+        elif self.closed and (for_sure or self._has_failed_enough(now, rules)):
             self._open(now, rules)
 
     def let_go(self) -> None:
@@ -94,7 +95,7 @@ class Breaker:
     def _open(self, now: float, rules: Rules) -> None:
         if rules.enabled:
             self.opened += 1
-            self._closed = False
+            self.closed = False
             self._open_until = now + rules.open_for
 
 

@@ -65,6 +65,11 @@ class States:
             self._targets[target.name] = state
         return state
 
+    def well(self, target: RouteTarget) -> bool:
+        """Whether nothing at all speaks against asking it."""
+        state = self.of(target)
+        return state.breaker.closed and not state.checked.down
+
     def checked(self, upstream: str) -> Checked:
         return self._checked.setdefault(upstream, Checked())
 

@@ -23,6 +23,7 @@ from gateway.core.events import (
 from gateway.upstreams.openai_request import request
 from gateway.upstreams.refusals import failed, failure, failure_of, refusal
 from gateway.upstreams.sources import Sources
+from gateway.upstreams.stencil import MAX_CUTS, Stencil, cut, hole
 from gateway.upstreams.stream import decoder, fields
 from gateway.upstreams.think import ThinkSplitter
 from gateway.upstreams.tool_calls import ToolCalls
@@ -36,11 +37,15 @@ _FINISH_REASONS: dict[str, FinishReason] = {
     "content_filter": FinishReason.CONTENT_FILTER,
 }
 
+_FINISHES = {reason: Finish(reason) for reason in FinishReason}
+
 # OpenRouter's and DeepSeek's words for an answer that broke off.
 _BROKEN_OFF = frozenset({"error", "insufficient_system_resource"})
 
 # What a chunk may hold beside its choices and usage.
 _BESIDE = frozenset({"x_groq", "search_results", "citations", "error", "error_type", "type"})
+
+_HOLE = hole("content")
 
 
 class OpenAIReader:
@@ -52,9 +57,11 @@ class OpenAIReader:
 
     def __init__(self) -> None:
         self._think = ThinkSplitter()
-        self._calls = ToolCalls()
-        self._usage = Usage()
-        self._sources = Sources()
+        self._calls: ToolCalls | None = None
+        self._sources: Sources | None = None
+        self._usage: Usage | None = None
+        self._stencil: Stencil | None = None
+        self._cuts = 0
         self._reason: FinishReason | None = None
         self._failed: ErrorCode | None = None
 
@@ -63,14 +70,24 @@ class OpenAIReader:
             return self._finish(self._reason or FinishReason.OTHER)
         if name == "error":
             return [failure_of(data)]
+        if self._stencil is not None and (text := self._stencil.text(data)):
+            return [TextDelta(text)]
         chunk = fields(data)
         if text := _only_text(chunk):
-            return self._think.split(text)
+            return self._text(data, text)
         if chunk.get("error") or chunk.get("error_type"):
             return [failure(chunk)]
         events = self._chunk(chunk, "delta")
         if not self._failed and chunk.get("type") == "end_of_stream":  # Perplexity's last chunk
             events += self._finish(self._reason or FinishReason.OTHER)
+        return events
+
+    def _text(self, data: bytes, text: str) -> list[Event]:
+        """A chunk of text alone: the chunks that follow are most likely like it."""
+        events = self._think.split(text)
+        if self._think.outside and self._cuts < MAX_CUTS:
+            self._cuts += 1
+            self._stencil = cut(data, text, _HOLE, _only_text)
         return events
 
     def document(self, body: Json) -> list[Event]:
@@ -80,9 +97,9 @@ class OpenAIReader:
         if not json.array(answer.get("choices")):
             return [failed(ErrorCode.UPSTREAM_MALFORMED)]
         events = self._chunk(answer, "message")
-        if self._failed:
-            return events
-        return events + self._finish(self._reason or FinishReason.OTHER)
+        if not self._failed:
+            events += self._finish(self._reason or FinishReason.OTHER)
+        return events
 
     def end(self) -> list[Event]:
         return self._finish(self._reason) if self._reason else []
@@ -90,10 +107,10 @@ class OpenAIReader:
     def _chunk(self, chunk: dict[str, Json], part: str) -> list[Event]:
         events: list[Event] = []
         for choice in json.array(chunk.get("choices")):
-            if isinstance(choice, dict) and not choice.get("index"):
+            if type(choice) is dict and not choice.get("index"):
                 events += self._choice(choice, part)
-        if chunk.get("usage") is not None:
-            self._count(chunk["usage"])
+        if (usage := chunk.get("usage")) is not None:
+            self._count(usage)
         if not chunk.keys().isdisjoint(_BESIDE):
             events += self._beside(chunk)
         if self._failed:
@@ -107,16 +124,16 @@ class OpenAIReader:
         # Perplexity's stand in every chunk again; the results have titles.
         events: list[Event] = []
         for key in ("search_results", "citations"):
-            events += self._sources.read(chunk.get(key))
+            events += self._cited.read(chunk.get(key))
         return events
 
     def _choice(self, choice: dict[str, Json], part: str) -> list[Event]:
         delta = choice.get(part)
-        if not isinstance(delta, dict):
+        if type(delta) is not dict:
             delta = json.mapping(choice.get("message"))
         events: list[Event] = []
-        for key, read in self._parts.items():
-            if key in delta:
+        for key, read in self._parts:
+            if delta.get(key):
                 events += read(self, delta)
         reason = choice.get("finish_reason")
         if reason and isinstance(reason, str):
@@ -125,13 +142,13 @@ class OpenAIReader:
             self._reason = _FINISH_REASONS.get(reason, FinishReason.OTHER)
         return events
 
-    # The parts of a delta, each read by the function under its key in `_parts`, and in the order of
-    # that: a whole message may hold its text before the reasoning that led to it.
+    # The parts of a delta, each read by the function beside its key in `_parts` where that says
+    # something, and in that order: a whole message may hold its text before its reasoning.
 
     def _content(self, delta: dict[str, Json]) -> list[Event]:
         content = delta["content"]
-        if isinstance(content, str):
-            return self._think.split(content) if content else []
+        if type(content) is str:
+            return self._think.split(content)
         return [
             event for part in json.array(content) for event in self._mistral(json.mapping(part))
         ]
@@ -163,48 +180,65 @@ class OpenAIReader:
         return [TextDelta(text)] if text else []
 
     def _tool_calls(self, delta: dict[str, Json]) -> list[Event]:
-        events = self._calls.feed(json.array(delta["tool_calls"]))
+        return self._called(json.array(delta["tool_calls"]))
+
+    def _function_call(self, delta: dict[str, Json]) -> list[Event]:
+        return self._called([{"index": 0, "function": delta["function_call"]}])
+
+    def _called(self, deltas: list[Json]) -> list[Event]:
+        if self._calls is None:
+            self._calls = ToolCalls()
+        events = self._calls.feed(deltas)
         if self._calls.oversized:
             self._failed = ErrorCode.UPSTREAM_OVERSIZED
         return events
 
-    def _function_call(self, delta: dict[str, Json]) -> list[Event]:
-        function = delta["function_call"]
-        return self._calls.feed([{"index": 0, "function": function}]) if function else []
-
     def _annotations(self, delta: dict[str, Json]) -> list[Event]:
         annotations = json.array(delta["annotations"])
-        return self._sources.new(_annotation(json.mapping(said)) for said in annotations)
+        return self._cited.new(_annotation(json.mapping(said)) for said in annotations)
 
-    _parts: ClassVar[dict[str, Callable[["OpenAIReader", dict[str, Json]], list[Event]]]] = {
-        "reasoning_content": _reasoning_content,
-        "reasoning": _reasoning,
-        "reasoning_details": _reasoning_details,
-        "content": _content,
-        "refusal": _refusal,
-        "tool_calls": _tool_calls,
-        "function_call": _function_call,
-        "annotations": _annotations,
-    }
+    @property
+    def _cited(self) -> Sources:
+        if self._sources is None:
+            self._sources = Sources()
+        return self._sources
+
+    _Read = Callable[["OpenAIReader", dict[str, Json]], list[Event]]
+    _parts: ClassVar[tuple[tuple[str, _Read], ...]] = (
+        ("reasoning_content", _reasoning_content),
+        ("reasoning", _reasoning),
+        ("reasoning_details", _reasoning_details),
+        ("content", _content),
+        ("refusal", _refusal),
+        ("tool_calls", _tool_calls),
+        ("function_call", _function_call),
+        ("annotations", _annotations),
+    )
 
     def _count(self, usage: Json) -> None:
         # Some count anew in every chunk (xAI), some only in the last: the latest figures hold.
         figures = json.mapping(usage)
-        keys = ("prompt_tokens", "completion_tokens")
-        self._usage = self._usage.updated(Usage(*(json.count(figures.get(key)) for key in keys)))
+        read, written = figures.get("prompt_tokens"), figures.get("completion_tokens")
+        known = Usage(json.count(read), json.count(written))
+        self._usage = known if self._usage is None else self._usage.updated(known)
 
     def _finish(self, reason: FinishReason) -> list[Event]:
-        events = [*self._think.end(), *self._calls.end()]
-        if self._calls and reason in (FinishReason.STOP, FinishReason.OTHER):
-            reason = FinishReason.TOOL_CALLS  # Gemini and Ollama say "stop" for a tool call
+        events = self._think.end()
+        if self._calls is not None and (calls := self._calls.end()):
+            events += calls
+            if reason in (FinishReason.STOP, FinishReason.OTHER):
+                reason = FinishReason.TOOL_CALLS  # Gemini and Ollama say "stop" for a tool call
         if self._usage:
             events.append(Metadata(usage=self._usage))
-        return [*events, Finish(reason)]
+        events.append(_FINISHES[reason])
+        return events
 
 
-def _only_text(chunk: dict[str, Json]) -> str | None:
+def _only_text(chunk: Json) -> str | None:
     """The text of a chunk that says nothing else, as nearly every one: they are read once per
     token, so it pays to see at once that there is no more in one."""
+    if type(chunk) is not dict:
+        return None
     choices = chunk.get("choices")
     if type(choices) is not list or len(choices) != 1 or not chunk.keys().isdisjoint(_BESIDE):
         return None

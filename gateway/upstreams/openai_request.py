@@ -1,6 +1,6 @@
 """What an OpenAI-compatible upstream is asked."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping, Sequence
 
 from gateway.core.codec import Target, UpstreamRequest
 from gateway.core.conversation import Role
@@ -8,6 +8,8 @@ from gateway.core.events import Json, ToolCall
 from gateway.core.turn import Message, Prompt, Tool
 from gateway.upstreams.tool_calls import arguments_text
 from gateway.wire import json
+
+_ROLES = {role: role.value for role in Role}
 
 
 def request(target: Target, prompt: Prompt) -> UpstreamRequest:
@@ -30,41 +32,43 @@ def request(target: Target, prompt: Prompt) -> UpstreamRequest:
     return UpstreamRequest("/chat/completions", json.dumps(body))
 
 
-def _messages(messages: Iterable[Message]) -> list[Json]:
+def _messages(messages: Sequence[Message]) -> list[Json]:
     """Servers refuse a history with a call that is not answered by the messages right behind it,
     or with an answer to no call, and many one with an answer that says nothing: none of these is
     sent, or the conversation would be stuck for ever."""
-    return [written for said, results in _rounds(messages) for written in _round(said, results)]
+    written: list[Json] = []
+    for place, said in enumerate(messages):
+        if said.role is Role.TOOL:
+            continue  # it goes with its call
+        if said.tool_calls and (called := _round(said, _results(messages, place + 1))):
+            written += called
+        elif said.role is not Role.ASSISTANT or said.text.strip():
+            written.append({"role": _ROLES[said.role], "content": _content(said)})
+    return written
 
 
-def _rounds(messages: Iterable[Message]) -> Iterator[tuple[Message, list[Message]]]:
-    """Each message with the tools' results that follow it directly."""
-    said: Message | None = None
-    results: list[Message] = []
-    for message in messages:
-        if message.role is Role.TOOL:
-            results.append(message)
-            continue
-        if said is not None:
-            yield said, results
-        said, results = message, []
-    if said is not None:
-        yield said, results
-
-
-def _round(said: Message, results: list[Message]) -> Iterator[Json]:
+def _results(messages: Sequence[Message], place: int) -> dict[str | None, str]:
+    """What the tools' messages from this place on say, by the ids of their calls."""
     # Not by a set of all ids: servers use the ids of one answer again in the next.
-    answers = {result.call_id: result.text for result in results}
+    results = {}
+    while place < len(messages) and (said := messages[place]).role is Role.TOOL:
+        results[said.call_id] = said.text
+        place += 1
+    return results
+
+
+def _round(said: Message, results: Mapping[str | None, str]) -> list[Json]:
+    """A message with its calls, and their results; nothing if none is answered."""
     # An id counts once: a long result would be sent again for each call that has it.
-    named = {call.call_id: call for call in said.tool_calls if call.call_id in answers}
-    calls = list(named.values())
-    if calls:
-        made: list[Json] = [_call(call) for call in calls]
-        yield {"role": said.role.value, "content": _content(said) or None, "tool_calls": made}
-    elif said.role is not Role.ASSISTANT or said.text.strip():
-        yield {"role": said.role.value, "content": _content(said)}
-    for call in calls:
-        yield {"role": "tool", "content": answers[call.call_id], "tool_call_id": call.call_id}
+    calls = {call.call_id: call for call in said.tool_calls if call.call_id in results}
+    if not calls:
+        return []
+    made: list[Json] = [_call(call) for call in calls.values()]
+    asked: Json = {"role": _ROLES[said.role], "content": _content(said) or None, "tool_calls": made}
+    told: list[Json] = [
+        {"role": "tool", "content": results[name], "tool_call_id": name} for name in calls
+    ]
+    return [asked, *told]
 
 
 def _content(said: Message) -> Json:

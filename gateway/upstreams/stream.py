@@ -63,16 +63,18 @@ class StreamDecoder:
         self._reader = reader
         self._parser = framing or Parser(max_event=max_event, blank_lines=blank_lines)
         self._document: bytearray | None = None
-        self._sniffed = False
+        self._streaming = False
+        """It is known to be a stream, and not over."""
         self._over = False
 
     def feed(self, data: bytes) -> list[Event]:
-        if self._over:
-            return []
-        if not self._sniffed:
-            data = self._sniff(data)
-        if self._document is not None:
-            return self._gather(self._document, data)
+        if not self._streaming:
+            if self._over:
+                return []
+            if self._document is None:
+                data = self._sniff(data)
+            if self._document is not None:
+                return self._gather(self._document, data)
         frames = self._parser.feed(data)
         events = self._read(frames) if frames else []
         return self._checked(events) if self._parser.oversized else events
@@ -81,7 +83,7 @@ class StreamDecoder:
         if self._over:
             return []
         if self._document is not None:
-            events = self._last_document(bytes(self._document))
+            events = self._last_document(self._document)
         else:
             events = self._checked(self._read(self._parser.eof(), cut=True))
         if not self._over:
@@ -94,10 +96,10 @@ class StreamDecoder:
     def _sniff(self, data: bytes) -> bytes:
         # DeepSeek sends empty lines ahead of a JSON body, for as long as the model takes.
         text = data.lstrip(b"\xef\xbb\xbf \t\r\n")
-        self._sniffed = bool(text)
         if text[:1] in (b"{", b"[", b"<"):
             self._document = bytearray()
             return text
+        self._streaming = bool(text)
         return data
 
     def _gather(self, document: bytearray, data: bytes) -> list[Event]:
@@ -106,7 +108,7 @@ class StreamDecoder:
             return self._end([failed(ErrorCode.UPSTREAM_OVERSIZED)])
         return []
 
-    def _last_document(self, document: bytes) -> list[Event]:
+    def _last_document(self, document: bytearray) -> list[Event]:
         try:
             events = self._reader.document(json.loads(document))
         except json.InvalidJson:
@@ -128,8 +130,7 @@ class StreamDecoder:
             if new:
                 events += new
                 if type(new[-1]) in TERMINAL:
-                    self._over = True
-                    break
+                    return self._end(events)
         return events
 
     def _read_odd(self, name: str, data: bytes, cut: bool) -> list[Event]:
@@ -145,7 +146,7 @@ class StreamDecoder:
         return events
 
     def _end(self, events: list[Event]) -> list[Event]:
-        self._over = True
+        self._over, self._streaming = True, False
         return events
 
 

@@ -18,26 +18,29 @@ class ThinkSplitter:
     """Text deltas to text and reasoning, wherever the tags are cut."""
 
     def __init__(self) -> None:
-        # Of the class: one that held its own method would be a cycle.
-        self._look: Callable[[ThinkSplitter, str], list[Event]] | None = ThinkSplitter._at_start
-        """None where no tag can come any more."""
+        self.outside = False
+        """What follows is text, whatever it says."""
+        # A function and no bound method: that would be a cycle for the garbage collector.
+        self._read: Callable[[ThinkSplitter, str], list[Event]] = ThinkSplitter._at_start
         self._held = ""
 
     def split(self, text: str) -> list[Event]:
         """The events of one more delta."""
-        if self._look is not None:
-            return self._look(self, text)
-        return [TextDelta(text)] if text else []
+        if self.outside:
+            return [TextDelta(text)] if text else []
+        return self._read(self, text)
 
     def end(self) -> list[Event]:
         """What was held back, in case it became a tag."""
         held, self._held = self._held, ""
         if not held:
             return []
-        thinks = self._look is ThinkSplitter._inside
-        return [ReasoningDelta(held) if thinks else TextDelta(held)]
+        inside = self._read is ThinkSplitter._inside
+        return [ReasoningDelta(held) if inside else TextDelta(held)]
 
     def _at_start(self, text: str) -> list[Event]:
+        if text[:1].isalnum() and not self._held:
+            return self._begin_text(text)
         held = self._held + text
         start = held.lstrip()
         if _OPEN.startswith(start) and len(held) - len(start) <= MAX_BLANK and start != _OPEN:
@@ -45,16 +48,15 @@ class ThinkSplitter:
             return []
         self._held = ""
         if not start.startswith(_OPEN):
-            self._look = None
-            return self.split(held)
-        self._look = ThinkSplitter._inside
+            return self._begin_text(held)
+        self._read = ThinkSplitter._inside
         return self._inside(start.removeprefix(_OPEN))
 
     def _inside(self, text: str) -> list[Event]:
         held = self._held + text
         reasoning, tag, rest = held.partition(_CLOSE)
         if tag:
-            self._held, self._look = "", ThinkSplitter._after_close
+            self._held, self._read = "", ThinkSplitter._after_close
             return [*_reasoning(reasoning), *self._after_close(rest)]
         kept = _possible_tag(held)
         self._held = held[len(held) - kept :]
@@ -63,10 +65,11 @@ class ThinkSplitter:
     def _after_close(self, text: str) -> list[Event]:
         # The blank lines between the tag and the answer belong to neither.
         text = text.lstrip()
-        if not text:
-            return []
-        self._look = None
-        return self.split(text)
+        return self._begin_text(text) if text else []
+
+    def _begin_text(self, text: str) -> list[Event]:
+        self.outside = True
+        return [TextDelta(text)]
 
 
 def _reasoning(text: str) -> list[Event]:

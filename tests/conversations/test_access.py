@@ -1,10 +1,12 @@
 """The way to a store: ids, and claims that are given back."""
 
 import asyncio
+from itertools import islice
+from sys import byteorder
 
 import pytest
 
-from gateway.conversations.access import Access, milliseconds, random_id
+from gateway.conversations.access import Access, milliseconds, random_ids
 from gateway.conversations.memory import MemoryStore
 from gateway.conversations.repeats import Asked
 from gateway.conversations.store import Span, StoreError
@@ -16,20 +18,26 @@ from tests.conversations.records import new
 
 def test_ids_are_random() -> None:
     """Nobody can guess a neighbour's: they neither repeat nor count."""
-    ids = [random_id() for _ in range(1000)]
+    ids = [*islice(random_ids(), 2000)]
 
-    assert len(set(ids)) == 1000
+    assert len(set(ids)) == 2000
     assert all(1 <= number <= MAX_ID for number in ids)
-    # Of uniform ids below 2^53, a thousand that all lie below 2^52 would be a wonder.
+    # Of uniform ids below 2^53, thousands that all lie below 2^52 would be a wonder.
     assert max(ids) > MAX_ID // 2
 
 
 def test_an_id_is_never_zero(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even if chance has it so."""
-    drawn = iter([b"\0" * 7, b"\0" * 6 + b"\7", b"\xff" * 7, b"\0" * 6 + b"\x08"])
-    monkeypatch.setattr("os.urandom", lambda _: next(drawn))
+    drawn = [(0).to_bytes(8, byteorder), (2047).to_bytes(8, byteorder), b"\xff" * 8]
+    blocks = iter([b"".join(drawn), (2048).to_bytes(8, byteorder)])
+    monkeypatch.setattr("os.urandom", lambda _: next(blocks))
 
-    assert [random_id(), random_id()] == [MAX_ID, 1]
+    assert [*islice(random_ids(), 2)] == [MAX_ID, 1]
+
+
+def test_no_two_draw_the_same_ids() -> None:
+    """Each process has its own."""
+    assert not {*islice(random_ids(), 1000)} & {*islice(random_ids(), 1000)}
 
 
 def test_times_are_milliseconds() -> None:

@@ -193,7 +193,7 @@ class Running:
     async def until_answering(self, count: int) -> None:
         """Wait until so many turns have the first content of their answers."""
         turns = self.gateway._pipeline.open_turns
-        await eventually(lambda: len(turns._relays) == count)
+        await eventually(lambda: sum(turn.relay is not None for turn in turns._turns) == count)
 
     def log_lines(self) -> list[dict[str, Json]]:
         return [json.mapping(json.loads(line)) for line in self.log.getvalue().splitlines()]

@@ -178,7 +178,7 @@ async def test_a_late_end_within_the_grace_saves_the_connection(
     start: Start, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The stream was complete with `[DONE]`; the message ends a moment later."""
-    monkeypatch.setattr("gateway.proxy.connection.RELEASE_GRACE", LONG_GRACE)
+    monkeypatch.setattr("gateway.proxy.remote.RELEASE_GRACE", LONG_GRACE)
     hang_up = asyncio.Event()
     upstream.answers([*HELLO, Wait(hang_up), chunk(b": late\n\n"), END], openai_text("again"))
     gateway = await start(config(upstream.url))
@@ -195,7 +195,7 @@ async def test_an_end_that_does_not_come_closes_the_connection(
     start: Start, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the grace, it is not worth waiting for."""
-    monkeypatch.setattr("gateway.proxy.connection.RELEASE_GRACE", 0.03)
+    monkeypatch.setattr("gateway.proxy.remote.RELEASE_GRACE", 0.03)
     upstream.answers([*HELLO, Hang])
     gateway = await start(config(upstream.url))
     assert (await gateway.chat_v2()).text == "Hello"
@@ -208,7 +208,7 @@ async def test_a_break_within_the_grace_closes_the_connection(
     after: Script, start: Start, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The turn was complete: nobody is told."""
-    monkeypatch.setattr("gateway.proxy.connection.RELEASE_GRACE", LONG_GRACE)
+    monkeypatch.setattr("gateway.proxy.remote.RELEASE_GRACE", LONG_GRACE)
     go = asyncio.Event()
     upstream.answers([*HELLO, Wait(go), *after])
     gateway = await start(config(upstream.url))
@@ -235,7 +235,7 @@ async def test_an_endless_error_is_not_read(
     start: Start, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of its body a little is read; then the connection is closed."""
-    monkeypatch.setattr("gateway.proxy.connection.RELEASE_GRACE", 0.03)
+    monkeypatch.setattr("gateway.proxy.remote.RELEASE_GRACE", 0.03)
     upstream.answers([head(500, "text/html"), *[chunk(b"x" * 60_000)] * 10, Hang])
     gateway = await start(config(upstream.url))
     assert (await gateway.chat_v2()).status == 502

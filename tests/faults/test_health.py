@@ -13,8 +13,8 @@ from gateway.core.errors import GatewayError
 from gateway.core.events import Json
 from gateway.observe.logs import build_logger
 from gateway.proxy import health
-from gateway.proxy.connection import RemoteAnswer
 from gateway.proxy.health import HealthChecks
+from gateway.proxy.remote import RemoteAnswer
 from gateway.proxy.snapshot import Snapshot
 from gateway.reload.build import build_snapshot
 from gateway.targets.states import States

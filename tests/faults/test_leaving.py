@@ -325,8 +325,9 @@ async def test_a_word_that_comes_as_the_client_leaves(
     turns = gateway.gateway._pipeline.open_turns
 
     def a_word() -> None:
-        for relay in turns._relays:
-            relay.data(event(delta(" cruel")))
+        for turn in turns._turns:
+            assert turn.relay is not None
+            turn.relay.data(event(delta(" cruel")))
 
     def connection_lost(handler: web.RequestHandler, exc: BaseException | None) -> None:
         asyncio.get_running_loop().call_soon(a_word)

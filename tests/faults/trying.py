@@ -92,7 +92,7 @@ class Trial:
             "slots": self.gateway.limiter.busy,
             "connections of the gateway": sum(client.open_connections for client in clients),
             "connections of the upstream": self.upstream.open,
-            "turns": self.gateway._pipeline.open_turns._count,
+            "turns": self.gateway._pipeline.open_turns.count,
             "tasks": len(asyncio.all_tasks() - self.tasks - {asyncio.current_task()}),
         }
         if not any(held.values()):
@@ -161,7 +161,7 @@ async def trial(faults: Iterable[Fault], folder: Path) -> AsyncIterator[Trial]:
     """A gateway with an agent for each of these faults."""
     with ExitStack() as opened:
         patched = opened.enter_context(pytest.MonkeyPatch.context())
-        patched.setattr("gateway.proxy.connection.RELEASE_GRACE", 0.02)
+        patched.setattr("gateway.proxy.remote.RELEASE_GRACE", 0.02)
         places = {
             "closed": f"http://127.0.0.1:{opened.enter_context(_closed_port())}",
             "full": f"http://127.0.0.1:{opened.enter_context(_full_port())}",
