@@ -5,6 +5,7 @@ import io
 import os
 import threading
 import time
+from typing import Literal
 
 import pytest
 
@@ -37,6 +38,15 @@ def test_what_is_unknown_is_left_out(stream: io.BytesIO, logger: Logger) -> None
     assert "agent" not in line
     assert "first_event_ms" not in line
     assert "credits" not in line
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_whose_line_it_is(form: Literal["json", "text"], stream: io.BytesIO) -> None:
+    """What is bound to a logger is in the lines of requests as well."""
+    logger = build_logger("info", stream, form=form).bind(worker=7)
+    logger.request(Exchange("r1", "bookbag-v2", time.monotonic()))
+    logger.info("config_reloaded")
+    assert stream.getvalue().count(b'"worker":7' if form == "json" else b"worker=7") == 2
 
 
 def test_what_it_cost(stream: io.BytesIO, logger: Logger) -> None:

@@ -76,7 +76,8 @@ def _with_requests(
             if form == "text":
                 self.log(level, "request", **_known(exchange))
             else:
-                lines.hold(_line(_LEVELS[level], "request", _known(exchange)) + b"\n")
+                known = {**self._context, **_known(exchange)} if self._context else _known(exchange)
+                lines.hold(_line(_LEVELS[level], "request", known) + b"\n")
 
     return cast("type[Logger]", Requests)
 
