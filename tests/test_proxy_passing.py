@@ -43,7 +43,7 @@ def route() -> Route:
 
 
 def caller(principal: Principal | None) -> Caller:
-    return Caller(Owner("acme"), "subject", "standard", TIER, principal)
+    return Caller(Owner("acme"), "subject", "standard", TIER.requests, TIER.concurrency, principal)
 
 
 def test_another_family_s_clients(route: Route) -> None:

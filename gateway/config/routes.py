@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from gateway.config.agents import Agent, Public, TargetConfig
@@ -44,6 +44,15 @@ class PublicAccess:
         return origin in self.origins and (origin is None or origin.isascii())
 
 
+class Clocks(NamedTuple):
+    """How long a target may take, in seconds: `Timeouts` of the config."""
+
+    connect: float
+    first_event: float
+    idle: float
+    total: float
+
+
 @dataclass(frozen=True, slots=True)
 class RouteTarget:
     """One upstream of an agent, with the codec that speaks to it."""
@@ -58,10 +67,16 @@ class RouteTarget:
     state_key: str = field(init=False)
     """Under which an upstream's own conversation id is kept: two agents of one upstream do not
     know each other's conversations."""
+    clocks: Clocks = field(init=False)
+    max_streams: int | None = field(init=False)
 
     def __post_init__(self) -> None:
         key = f"{self.target.upstream}/{self.target.agent or ''}"
         object.__setattr__(self, "state_key", key)
+        # Read several times in each turn, and an attribute of a pydantic model costs thirty times
+        # what one of these does.
+        object.__setattr__(self, "clocks", Clocks(**dict(self.upstream.timeouts)))
+        object.__setattr__(self, "max_streams", self.upstream.max_streams)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from gateway.core.events import (
 from gateway.core.frozen import frozen
 
 
-@frozen(kw_only=True)
+@frozen
 class ChatRequest:
     """What a client asked for, in any dialect. Ids are text, whatever the dialect writes."""
 

@@ -38,10 +38,10 @@ class Fields:
             return value
         return self._wrong(name, "is required and must be a positive integer")
 
-    def message(self, name: str, *, longest: int | None = None) -> str:
+    def message(self, name: str, longest: int | None = None) -> str:
         """A required text with something in it."""
         value = self.body.get(name)
-        if not isinstance(value, str) or not value.strip():
+        if type(value) is not str or not value.strip():
             return self._wrong(name, "is required and must be a non-empty string")
         if longest is not None and len(value) > longest:
             return self._wrong(name, f"must be at most {longest} characters")

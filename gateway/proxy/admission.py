@@ -65,12 +65,13 @@ class Admission:
             raise GatewayError(ErrorCode.FORBIDDEN, "this agent does not serve this origin")
         call.exchange.workspace, call.exchange.counted_as = route.workspace, _PUBLIC
         subject, name = f"address:{route.id}:{network(call.exchange.client)}", route.public.tier
-        caller = Caller(Owner(None, origin), subject, name, call.snapshot.tiers[name])
+        tier = call.snapshot.tiers[name]
+        caller = Caller(Owner(None, origin), subject, name, tier.requests, tier.concurrency)
         self._take(call, caller)
         return caller
 
     def _take(self, call: Call, caller: Caller) -> None:
-        name, rate = caller.tier_name, caller.tier.requests
+        name, rate = caller.tier_name, caller.rate
         call.exchange.tier = name
         decision = self._limiter.take(caller.subject, rate, time.monotonic())
         call.exchange.headers.update(headers(decision, name, rate, time.time()))
@@ -89,11 +90,13 @@ def _bearer(snapshot: Snapshot, authorization: str | None) -> Caller:
     if caller is not None:
         return caller
     principal = snapshot.keyring.authenticate(authorization, now)
+    tier = snapshot.tiers[principal.tier]
     caller = Caller(
         Owner(principal.workspace),
         subject_of_key(principal.workspace, principal.key_id),
         principal.tier,
-        snapshot.tiers[principal.tier],
+        tier.requests,
+        tier.concurrency,
         principal,
     )
     # A key that can run out is looked at each time.

@@ -94,7 +94,7 @@ class Attempts:
         """Those without a free stream come last, and are waited for."""
         full: list[RouteTarget] = []
         for target in targets:
-            if self._states.of(target).slots.free(target.upstream.max_streams):
+            if self._states.of(target).slots.free(target.max_streams):
                 yield target
             else:
                 full.append(target)
@@ -124,7 +124,7 @@ class Attempts:
 
     async def _at(self, opening: Opening, target: RouteTarget) -> Opened:
         """At one target, as often as it may be asked."""
-        state, most = self._states.of(target), target.upstream.max_streams
+        state, most = self._states.of(target), target.max_streams
         if state.slots.free(most):
             state.slots.take()
         else:

@@ -1,7 +1,7 @@
 """Who asks."""
 
 from gateway.auth.keyring import Principal
-from gateway.config.model import Tier
+from gateway.config.values import Rate
 from gateway.core.conversation import Owner
 from gateway.core.frozen import frozen
 
@@ -14,7 +14,9 @@ class Caller:
     subject: str
     """The limiter's name for them."""
     tier_name: str
-    tier: Tier
+    rate: Rate
+    concurrency: int | None
+    """Of the tier: how many turns may be open."""
     principal: Principal | None = None
 
     @property

@@ -51,7 +51,7 @@ async def hand_over(
     assert kind.result is not None
     request = traced(kind.result(target.target, conversation, call_id, output), trace.headers)
     client = snapshot.clients[target.target.upstream]
-    deadline = asyncio.get_running_loop().time() + target.upstream.timeouts.first_event
+    deadline = asyncio.get_running_loop().time() + target.clocks.first_event
     with trace.step("hand over a tool's result"):
         answer = await ask(client, request, _refusal(kind), request_id, deadline)
     answer.release()

@@ -82,7 +82,7 @@ async def open_at(opening: Opening, target: RouteTarget, metrics: Metrics) -> tu
 
 
 async def _open(opening: Opening, target: RouteTarget, prompt: Prompt) -> tuple[Relay, Attempt]:
-    exchange, timeouts = opening.exchange, target.upstream.timeouts
+    exchange, clocks = opening.exchange, target.clocks
     attempt = exchange.trace.attempt(target, prompt.model, exchange.conversation)
     started = asyncio.get_running_loop().time()
     relay = None
@@ -92,10 +92,10 @@ async def _open(opening: Opening, target: RouteTarget, prompt: Prompt) -> tuple[
             exchange.asks()
             answer = EmbeddedAnswer(target.kind.script(target.target, prompt))
         else:
-            deadline = started + timeouts.first_event
+            deadline = started + clocks.first_event
             answer = await _asked(opening, target, prompt, attempt, deadline)
         decoder = distinct(target.kind.decoder(target.target), opening.call_ids)
-        relay = Relay(answer, decoder, timeouts, started)
+        relay = Relay(answer, decoder, clocks, started)
         await relay.opened()
     except BaseException as exc:
         if relay is not None:
@@ -122,7 +122,7 @@ def _asked(
         _refusal(opening, target, prompt),
         opening.exchange.request_id,
         deadline,
-        target.upstream.timeouts.connect,
+        target.clocks.connect,
     )
 
 

@@ -57,7 +57,7 @@ class Passing:
 
 async def _passed(call: Call, target: RouteTarget, request: UpstreamRequest) -> web.StreamResponse:
     assert target.kind.error is not None
-    loop, timeouts = asyncio.get_running_loop(), target.upstream.timeouts
+    loop, timeouts = asyncio.get_running_loop(), target.clocks
     started = loop.time()
     answer = await asking.ask(
         call.snapshot.clients[target.target.upstream],

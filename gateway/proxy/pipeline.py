@@ -129,7 +129,7 @@ class Pipeline:
         call.exchange.limit = "concurrency"
         with (
             self.open_turns.turn() as open_turn,
-            self._limiter.slot(caller.subject, caller.tier.concurrency),
+            self._limiter.slot(caller.subject, caller.concurrency),
         ):
             begun = await self._begin(call, caller, route, ask, asked(call, caller, body))
             if isinstance(begun, Repeated):

@@ -40,6 +40,8 @@ class RemoteAnswer:
         self._connection: _Connection | None = connection
         self._left = max_answer
         self._in_head = True
+        self._plain = False
+        """The head is past, and the body is not packed: as nearly every one."""
         self._head_left = MAX_HEAD
         self._fields_left = MAX_HEAD
         self._paused = False
@@ -103,6 +105,13 @@ class RemoteAnswer:
     def received(self, size: int) -> None:
         """A read of so many bytes has been parsed."""
         self._left -= size
+        sink = self._sink
+        if self._plain and sink is not None and self._left >= 0 and self._error is None:
+            if self.pieces:
+                sink.data(self._taken())
+            if self.completed:
+                self._flush()
+            return
         if self._in_head:
             self._check_head(size)
         if self._left < 0:
@@ -146,6 +155,7 @@ class RemoteAnswer:
             self.headers.clear()  # an interim answer: the real one follows
             return
         self._decompressor = decompressor(self.headers.get("content-encoding", ""))
+        self._plain = self._decompressor is None
         if not self.head.done():
             self.head.set_result(None)
 

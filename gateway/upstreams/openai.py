@@ -37,6 +37,7 @@ _FINISH_REASONS: dict[str, FinishReason] = {
     "content_filter": FinishReason.CONTENT_FILTER,
 }
 
+_OTHER = FinishReason.OTHER
 _FINISHES = {reason: Finish(reason) for reason in FinishReason}
 
 # OpenRouter's and DeepSeek's words for an answer that broke off.
@@ -67,7 +68,7 @@ class OpenAIReader:
 
     def frame(self, name: str, data: bytes) -> list[Event]:
         if data == b"[DONE]":
-            return self._finish(self._reason or FinishReason.OTHER)
+            return self._finish(self._reason or _OTHER)
         if name == "error":
             return [failure_of(data)]
         if self._stencil is not None and (text := self._stencil.text(data)):
@@ -79,15 +80,15 @@ class OpenAIReader:
             return [failure(chunk)]
         events = self._chunk(chunk, "delta")
         if not self._failed and chunk.get("type") == "end_of_stream":  # Perplexity's last chunk
-            events += self._finish(self._reason or FinishReason.OTHER)
+            events += self._finish(self._reason or _OTHER)
         return events
 
     def _text(self, data: bytes, text: str) -> list[Event]:
         """A chunk of text alone: the chunks that follow are most likely like it."""
         events = self._think.split(text)
-        if self._think.outside and self._cuts < MAX_CUTS:
+        if self._think.outside:
             self._cuts += 1
-            self._stencil = cut(data, text, _HOLE, _only_text)
+            self._stencil = cut(data, text, _HOLE, _only_text) if self._cuts <= MAX_CUTS else None
         return events
 
     def document(self, body: Json) -> list[Event]:
@@ -98,7 +99,7 @@ class OpenAIReader:
             return [failed(ErrorCode.UPSTREAM_MALFORMED)]
         events = self._chunk(answer, "message")
         if not self._failed:
-            events += self._finish(self._reason or FinishReason.OTHER)
+            events += self._finish(self._reason or _OTHER)
         return events
 
     def end(self) -> list[Event]:
@@ -111,7 +112,7 @@ class OpenAIReader:
                 events += self._choice(choice, part)
         if (usage := chunk.get("usage")) is not None:
             self._count(usage)
-        if not chunk.keys().isdisjoint(_BESIDE):
+        if not _BESIDE.isdisjoint(chunk):
             events += self._beside(chunk)
         if self._failed:
             events.append(failed(self._failed))
@@ -139,7 +140,7 @@ class OpenAIReader:
         if reason and isinstance(reason, str):
             if reason in _BROKEN_OFF:
                 self._failed = self._failed or ErrorCode.UPSTREAM_FAILED
-            self._reason = _FINISH_REASONS.get(reason, FinishReason.OTHER)
+            self._reason = _FINISH_REASONS.get(reason, _OTHER)
         return events
 
     # The parts of a delta, each read by the function beside its key in `_parts` where that says
@@ -218,15 +219,15 @@ class OpenAIReader:
     def _count(self, usage: Json) -> None:
         # Some count anew in every chunk (xAI), some only in the last: the latest figures hold.
         figures = json.mapping(usage)
-        read, written = figures.get("prompt_tokens"), figures.get("completion_tokens")
-        known = Usage(json.count(read), json.count(written))
+        asked, said = figures.get("prompt_tokens"), figures.get("completion_tokens")
+        known = Usage(json.count(asked), json.count(said))
         self._usage = known if self._usage is None else self._usage.updated(known)
 
     def _finish(self, reason: FinishReason) -> list[Event]:
         events = self._think.end()
         if self._calls is not None and (calls := self._calls.end()):
             events += calls
-            if reason in (FinishReason.STOP, FinishReason.OTHER):
+            if reason in (FinishReason.STOP, _OTHER):
                 reason = FinishReason.TOOL_CALLS  # Gemini and Ollama say "stop" for a tool call
         if self._usage:
             events.append(Metadata(usage=self._usage))
@@ -240,7 +241,7 @@ def _only_text(chunk: Json) -> str | None:
     if type(chunk) is not dict:
         return None
     choices = chunk.get("choices")
-    if type(choices) is not list or len(choices) != 1 or not chunk.keys().isdisjoint(_BESIDE):
+    if type(choices) is not list or len(choices) != 1 or not _BESIDE.isdisjoint(chunk):
         return None
     choice = choices[0]
     if type(choice) is not dict or choice.get("finish_reason") or choice.get("index"):

@@ -10,6 +10,7 @@ from gateway.upstreams.tool_calls import arguments_text
 from gateway.wire import json
 
 _ROLES = {role: role.value for role in Role}
+_ASSISTANT, _TOOL = Role.ASSISTANT, Role.TOOL
 
 
 def request(target: Target, prompt: Prompt) -> UpstreamRequest:
@@ -38,11 +39,11 @@ def _messages(messages: Sequence[Message]) -> list[Json]:
     sent, or the conversation would be stuck for ever."""
     written: list[Json] = []
     for place, said in enumerate(messages):
-        if said.role is Role.TOOL:
+        if said.role is _TOOL:
             continue  # it goes with its call
         if said.tool_calls and (called := _round(said, _results(messages, place + 1))):
             written += called
-        elif said.role is not Role.ASSISTANT or said.text.strip():
+        elif said.role is not _ASSISTANT or said.text.strip():
             written.append({"role": _ROLES[said.role], "content": _content(said)})
     return written
 
@@ -51,7 +52,7 @@ def _results(messages: Sequence[Message], place: int) -> dict[str | None, str]:
     """What the tools' messages from this place on say, by the ids of their calls."""
     # Not by a set of all ids: servers use the ids of one answer again in the next.
     results = {}
-    while place < len(messages) and (said := messages[place]).role is Role.TOOL:
+    while place < len(messages) and (said := messages[place]).role is _TOOL:
         results[said.call_id] = said.text
         place += 1
     return results

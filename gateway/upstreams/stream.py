@@ -61,7 +61,8 @@ class StreamDecoder:
     ) -> None:
         """`framing` is for a stream that is none of Server-Sent Events."""
         self._reader = reader
-        self._parser = framing or Parser(max_event=max_event, blank_lines=blank_lines)
+        self._framing = framing
+        self._max_event, self._blank_lines = max_event, blank_lines
         self._document: bytearray | None = None
         self._streaming = False
         """It is known to be a stream, and not over."""
@@ -75,9 +76,10 @@ class StreamDecoder:
                 data = self._sniff(data)
             if self._document is not None:
                 return self._gather(self._document, data)
-        frames = self._parser.feed(data)
+        framing = self._framing or self._begin()
+        frames = framing.feed(data)
         events = self._read(frames) if frames else []
-        return self._checked(events) if self._parser.oversized else events
+        return self._checked(events) if framing.oversized else events
 
     def eof(self) -> list[Event]:
         if self._over:
@@ -85,7 +87,8 @@ class StreamDecoder:
         if self._document is not None:
             events = self._last_document(self._document)
         else:
-            events = self._checked(self._read(self._parser.eof(), cut=True))
+            framing = self._framing or self._begin()
+            events = self._checked(self._read(framing.eof(), cut=True))
         if not self._over:
             events += self._end(self._reader.end() or [failed(ErrorCode.UPSTREAM_TRUNCATED)])
         return events
@@ -101,6 +104,11 @@ class StreamDecoder:
             return text
         self._streaming = bool(text)
         return data
+
+    def _begin(self) -> Framing:
+        # Not before: a document needs none.
+        self._framing = Parser(max_event=self._max_event, blank_lines=self._blank_lines)
+        return self._framing
 
     def _gather(self, document: bytearray, data: bytes) -> list[Event]:
         document += data
@@ -141,7 +149,7 @@ class StreamDecoder:
         return [] if cut or not data else [failed(ErrorCode.UPSTREAM_MALFORMED)]
 
     def _checked(self, events: list[Event]) -> list[Event]:
-        if self._parser.oversized and not self._over:
+        if self._framing is not None and self._framing.oversized and not self._over:
             events += self._end([failed(ErrorCode.UPSTREAM_OVERSIZED)])
         return events
 
