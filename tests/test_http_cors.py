@@ -16,6 +16,8 @@ SITE = "https://a.example"
         (SITE, {"*"}, True),
         ("null", {"*"}, True),
         ("null", {SITE}, False),
+        ("https://\u00e9.example", {"*"}, False),
+        ("https://\udcff.example", {"*"}, False),
         (SITE + ".evil.example", {SITE}, False),
         ("*", {SITE}, False),
         ("", {SITE}, False),

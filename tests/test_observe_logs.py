@@ -1,5 +1,6 @@
 """Log lines: JSON, one each, with what is known; of exceptions, types and places only."""
 
+import asyncio
 import errno
 import io
 import os
@@ -197,6 +198,36 @@ class Full(io.BytesIO):
         if self.full:
             raise OSError(errno.ENOSPC, "no space left on device")
         return super().write(line)
+
+
+class Waiting(io.BytesIO):
+    """A disk that keeps its first writer waiting, but not for ever."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached, self.go_on = threading.Event(), threading.Event()
+
+    def write(self, line: bytes) -> int:  # type: ignore[override]
+        written = super().write(line)
+        if not self.reached.is_set():
+            self.reached.set()
+            self.go_on.wait(0.5)
+        return written
+
+
+async def test_lines_of_threads() -> None:
+    """A request's line does not get into the middle of another thread's."""
+    stream = Waiting()
+    logger = build_logger("info", stream)
+    writing = asyncio.create_task(asyncio.to_thread(logger.info, "long", text="x" * 6000))
+    await asyncio.to_thread(stream.reached.wait, 30)
+
+    logger.request(Exchange("r1", "bookbag-v2", time.monotonic()))
+    await asyncio.sleep(0)
+    stream.go_on.set()
+    await writing
+
+    assert [line["event"] for line in lines(stream)] == ["long", "request"]
 
 
 def test_what_cannot_be_written() -> None:

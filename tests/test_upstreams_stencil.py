@@ -94,6 +94,12 @@ def test_padding() -> None:
     assert made.text(b'{"delta":{"content":"b,"obfuscation":"x"}') is None
 
 
+def test_more_padding_than_one() -> None:
+    """However much there is of it, only one is left out."""
+    made = stencil_of(b'{"delta":{"content":"a"}}', "a")
+    assert made.text(b'{"delta":{"content":"b"}%b}' % (b',"obfuscation":"x"' * 5000)) is None
+
+
 # The reader of OpenAI's chunks, which cuts stencils.
 
 

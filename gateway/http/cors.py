@@ -23,7 +23,8 @@ _EXPOSED = (
 def cors_headers(origin: str | None, allowed: Container[str]) -> dict[str, str]:
     """What a response to this origin carries."""
     headers = dict(VARY)
-    if origin is not None and origin in allowed:
+    # What no browser writes may be no text at all, and could not be sent back.
+    if origin is not None and origin.isascii() and origin in allowed:
         headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
         headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = _EXPOSED
     return headers

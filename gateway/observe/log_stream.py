@@ -3,6 +3,7 @@
 import asyncio
 import io
 import select
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import BinaryIO
@@ -14,12 +15,14 @@ _PIECE = 4096
 class LogStream:
     """Lines for a disk that may be full, and for a reader that may have gone, or may not keep up:
     what it does not take at once is lost, for the event loop would wait with it. `told` makes a
-    line of how many were. Used under a lock, but for `hold`."""
+    line of how many were. Threads may write as well, which is why there is a lock: lines are held
+    and written past the logger's."""
 
     def __init__(self, stream: BinaryIO, told: Callable[[int], bytes]) -> None:
         self._stream = stream
         self._told = told
         self._poll = _poll(stream)
+        self._lock = threading.Lock()
         self._held: list[bytes] = []
         self._lost = 0
         self._torn = False
@@ -27,24 +30,28 @@ class LogStream:
     def hold(self, line: bytes) -> None:
         """Write a line with others, before the event loop waits the next time; at once without a
         loop. One write for each request would be a tenth of what a short one costs."""
-        self._held.append(line)
-        if len(self._held) == 1:
+        with self._lock:
+            self._held.append(line)
+            first = len(self._held) == 1
+        if first:
             try:
                 asyncio.get_running_loop().call_soon(self._write_held)
             except RuntimeError:
                 self._write_held()
 
     def write(self, line: bytes) -> None:
-        self._held.append(line)
+        with self._lock:
+            self._held.append(line)
         self._write_held()
 
     def flush(self) -> None:
         """Done with each write."""
 
     def _write_held(self) -> None:
-        lines, self._held = self._held, []
-        for piece, count in _batches(lines):
-            self._write(piece, count)
+        with self._lock:
+            lines, self._held = self._held, []
+            for piece, count in _batches(lines):
+                self._write(piece, count)
 
     def _write(self, lines: bytes, count: int) -> None:
         if self._lost and self._takes():

@@ -91,11 +91,12 @@ class ClientStream:
         transport = request.transport
         if transport is None or transport.is_closing():
             raise ClientConnectionResetError("the client has gone")
-        self._transport, self._protocol = transport, request.protocol
         keep_alive = self._chunked and persists(request)
         self.response.opened(keep_alive=keep_alive)
         own = _KEPT if keep_alive else _CHUNKED if self._chunked else _HEAD
         begun = head(request, own, self._fields, keep_alive=keep_alive)
+        # Not before there is a head: nothing goes out without one.
+        self._transport, self._protocol = transport, request.protocol
         request.writer.output_size += len(begun)
         try:
             frames = first()

@@ -26,11 +26,10 @@ def persists(request: web.BaseRequest) -> bool:
 def head(
     request: web.BaseRequest, own: str, fields: Mapping[str, str], *, keep_alive: bool
 ) -> bytes:
-    """With status 200; `own` are lines that are ready. Raises `ValueError` for a field with more
-    than one line."""
-    values = "".join(fields.values())
-    if "\n" in values or "\r" in values:
-        raise ValueError("a header has more than one line")
+    """With status 200; `own` are lines that are ready. Raises `ValueError` for a field with a line
+    end or another control character, or what is no text."""
+    if not "".join(fields.values()).isprintable():
+        raise ValueError("a header has more in it than text")
     lines = "\r\n".join(map(": ".join, fields.items()))
     persistent = request.version >= HttpVersion11
     if keep_alive != persistent:

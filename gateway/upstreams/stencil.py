@@ -29,8 +29,10 @@ class Stencil:
         """The text of a chunk that differs in nothing else; None of any other."""
         inside = data.removeprefix(self._before).removesuffix(self._after)
         if len(data) - len(inside) != self._around:
-            bare = _unpadded(data)
-            return None if bare is data else self.text(bare)
+            data = _unpadded(data)
+            inside = data.removeprefix(self._before).removesuffix(self._after)
+            if len(data) - len(inside) != self._around:
+                return None
         try:
             # One value and a string is all that the hole can hold, or the whole would be no JSON.
             text = json.loads(inside)

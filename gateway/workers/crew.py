@@ -30,11 +30,14 @@ class Crew:
         self._about = about
 
     async def fault(self) -> str | None:
-        """Why none of them wants traffic; None if one does."""
-        faults = (await self._all("fault")).values()
-        if None in faults:
-            return None
-        return next(map(json.text, faults), "no worker answers")
+        """Why none of them wants traffic; None as soon as one says that it does, for a probe does
+        not wait for as long as one that hangs."""
+        asked = [asyncio.ensure_future(_fault(slot)) for slot in self._slots if slot.ready]
+        try:
+            return await _unanimous(asked)
+        finally:
+            for answer in asked:
+                answer.cancel()
 
     async def gather(self) -> None:
         """Have what they have counted in the metrics, as it is now."""
@@ -102,6 +105,26 @@ async def _ask(slot: Slot, name: str, value: Json, within: float) -> Json:
     if slot.process is None:
         raise NoAnswer
     return await slot.process.channel.ask(name, value, within=within)
+
+
+async def _fault(slot: Slot) -> str | None:
+    """Why this one wants no traffic: "" if it does not say."""
+    try:
+        said = await _ask(slot, "fault", None, _QUICK)
+    except NoAnswer:
+        return ""
+    return None if said is None else json.text(said)
+
+
+async def _unanimous(asked: Sequence["asyncio.Future[str | None]"]) -> str | None:
+    """What is wrong by all of them; None with the first one that nothing is."""
+    fault = ""
+    for answer in asyncio.as_completed(asked):
+        said = await answer
+        if said is None:
+            return None
+        fault = fault or said
+    return fault or "no worker answers"
 
 
 def _worker(slot: Slot, said: Document | None) -> Json:

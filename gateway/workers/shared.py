@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.limits.zone import Zone
+from gateway.workers.starting import NotStarted
 
 # In memory: what changes with every request need not get to a disk.
 _MEMORY = Path("/dev/shm")  # noqa: S108 - the folder that is made in it is nobody else's
@@ -28,10 +29,15 @@ class SharedFiles:
 
 
 def shared_files(text: bytes, workers: int) -> SharedFiles:
-    """With the config's `text`. Raises `OSError`: there is no room for them."""
+    """With the config's `text`. Raises `NotStarted`: there is no room for them."""
     with suppress(OSError):  # no such folder, or a small one
         return _made(_MEMORY, text, workers)
-    return _made(None, text, workers)
+    try:
+        return _made(None, text, workers)
+    except OSError as exc:
+        reason = (exc.strerror or "unknown reason").lower()
+        said = f"the limits that workers share have no place in {_MEMORY}, nor in $TMPDIR: {reason}"
+        raise NotStarted(said, 1) from exc
 
 
 def _made(where: Path | None, text: bytes, workers: int) -> SharedFiles:

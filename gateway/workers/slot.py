@@ -90,8 +90,8 @@ class Slot:
 
     async def _one(self) -> dict[str, Json]:
         """A worker, from its start to its end; what there is to say of that."""
-        self._sockets = self._sockets or self._make_sockets()
         try:
+            self._sockets = self._sockets or self._make_sockets()
             self.process = await self._start(self.part, self._sockets, self._close)
         except OSError as exc:
             self._deaths += 1

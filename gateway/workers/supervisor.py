@@ -104,8 +104,8 @@ class Supervisor:
         return admin
 
     async def start(self) -> None:
-        """Have all workers serve. Raises `CannotListen`, `OSError` where there is no room for what
-        they share, and `NotStarted` if none of them can serve: then nothing is left open."""
+        """Have all workers serve. Raises `CannotListen`, and `NotStarted` if none of them can
+        serve, or there is no room for what they share: then nothing is left open."""
         async with AsyncExitStack() as opened:
             server = self.config.server
             self._address = await PublicAddress.take(server.host, server.port)

@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from aiohttp import web
 
 from gateway.core.events import Json
+from gateway.proxy.head import head
 from gateway.wire import json
 from tests.e2e.conftest import Start
-from tests.e2e.running import CHATS, KEY, Answered, Running, config, eventually
+from tests.e2e.running import CHATS, KEY, Answered, Running, config, eventually, written
 from tests.e2e.scripted import PATIENCE, SECOND, Hang, ScriptedUpstream, openai_text, said
 
 V1, V2 = "/api/v1/chat", "/api/v2/agents/1/chat"
@@ -259,6 +261,43 @@ targets = [ {{ upstream = "main", model = "m" }} ]
 origins = ["{SITE}"]
 tier = "widget"
 """
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_origin_in_no_encoding(
+    start: Start, upstream: ScriptedUpstream, stream: bool
+) -> None:
+    """Where any origin may ask, it may be any bytes, and is answered without being named."""
+    upstream.answers(openai_text("Hello"))
+    gateway = await start(config(upstream.url, more=PUBLIC.replace(SITE, "*")))
+    asked = written(V2, {"message": "hi", "stream": stream}, Origin="https://?")
+    async with connected(gateway) as (reader, writer):
+        writer.write(asked.replace(b"?", b"\xff"))
+        begun = await reader.readuntil(b"\r\n\r\n")
+        body = await reader.readuntil(b"\r\n0\r\n\r\n" if stream else b"}}}")
+    assert begun.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"Access-Control" not in begun
+    assert b"Hello" in body
+
+
+@pytest.mark.parametrize("value", ["a\r\nX-B: c", "a\n", "\x00", "\x7f", "\udcff"])
+async def test_nothing_without_a_head(
+    start: Start, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    """What cannot stand in a header, wherever it came from, ends the connection: the frames of a
+    failure are no answer by themselves."""
+
+    def broken(request: web.BaseRequest, own: str, fields: object, *, keep_alive: bool) -> bytes:
+        return head(request, own, {"X-A": value}, keep_alive=keep_alive)
+
+    monkeypatch.setattr("gateway.proxy.downstream.head", broken)
+    upstream.answers(openai_text("Hello"))
+    gateway = await start(config(upstream.url))
+    async with connected(gateway) as (reader, writer):
+        writer.write(written(V2, {"message": "hi"}))
+        assert await reader.read() == b""
+    await gateway.settled()
+    assert [line["event"] for line in gateway.log_lines()] == ["internal_error", "request"]
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,30 @@ async def test_readiness(answers: tuple[Any, ...], fault: str | None) -> None:
     assert await crew(*answers).fault() == fault
 
 
+class Hanging(Answering):
+    """One that would answer in an hour."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number, None)
+        self.left = asyncio.Event()
+
+    async def ask(self, _name: str, _value: Json, *, within: float) -> Json:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            self.left.set()
+        return None
+
+
+async def test_readiness_beside_one_that_hangs() -> None:
+    """A probe has its answer with the first good one, and nobody goes on waiting for the other."""
+    hanging = Hanging(1)
+    slots: Any = [hanging, Answering(2, SILENT), Answering(3, None)]
+    async with asyncio.timeout(30):
+        assert await Crew(slots, Metrics(), dict).fault() is None
+        await hanging.left.wait()
+
+
 async def test_nobody_there() -> None:
     """There is none, or none serves yet."""
     slots: Any = [Answering(1, None, ready=False)]

@@ -140,18 +140,20 @@ async def test_sockets_are_handed_on() -> None:
     assert all(sock.fileno() < 0 for place in (served, failing) for sock in place.made)
 
 
-async def test_one_that_cannot_even_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No memory, or no room for another process."""
+@pytest.mark.parametrize("step", ["_start", "_make_sockets"])
+async def test_one_that_cannot_even_be_started(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No memory, no room for another process, or for another open file."""
     place = Place()
 
-    async def start(*_: object) -> WorkerProcess:
+    def failing(*_: object) -> None:
         raise OSError(12, "Cannot allocate memory")
 
-    monkeypatch.setattr(place.slot, "_start", start)
+    monkeypatch.setattr(place.slot, step, failing)
     running = asyncio.ensure_future(place.slot.run())
-    assert await place.slot.begun == Failure(
-        "a worker cannot be started: cannot allocate memory", 1
-    )
+    async with asyncio.timeout(20):
+        assert await place.slot.begun == Failure(
+            "a worker cannot be started: cannot allocate memory", 1
+        )
     place.slot.leave()
     await running
     assert all(sock.fileno() < 0 for sock in place.made)
