@@ -30,7 +30,7 @@ def test_an_id_is_never_zero(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even if chance has it so."""
     drawn = [(0).to_bytes(8, byteorder), (2047).to_bytes(8, byteorder), b"\xff" * 8]
     blocks = iter([b"".join(drawn), (2048).to_bytes(8, byteorder)])
-    monkeypatch.setattr("os.urandom", lambda _: next(blocks))
+    monkeypatch.setattr("os.urandom", lambda size: next(blocks).ljust(size, b"\0"))
 
     assert [*islice(random_ids(), 2)] == [MAX_ID, 1]
 
