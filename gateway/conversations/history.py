@@ -64,7 +64,9 @@ def fitting(
     instructions: tuple[Message, ...], messages: Sequence[Message], budget: Budget
 ) -> tuple[Message, ...]:
     """The instructions, and the newest messages that fit beside them."""
-    used = 0 if budget.max_tokens is None else sum(map(tokens, instructions))
+    if budget.max_tokens is None and len(messages) <= budget.max_messages:
+        return (*instructions, *messages)
+    used = sum(map(tokens, instructions))
     return (*instructions, *trimmed(messages, budget, used))
 
 
@@ -74,8 +76,6 @@ def trimmed(messages: Sequence[Message], budget: Budget, used: int = 0) -> list[
     A cut is only made before a user's message: models refuse a history that begins in the middle of
     a turn. `used` are tokens that are spent already.
     """
-    if budget.max_tokens is None and len(messages) <= budget.max_messages:
-        return list(messages)
     first = len(messages)
     # Nothing is cut at the beginning: some clients have an assistant greet the user.
     starts = {0, *(i for i, said in enumerate(messages) if said.role is Role.USER)}

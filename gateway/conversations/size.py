@@ -3,35 +3,39 @@
 from collections.abc import Iterable
 from sys import getsizeof
 
-from gateway.core.conversation import Part, StoredMessage
+from gateway.core.conversation import Part, Role, StoredMessage
 from gateway.core.events import Citations, Json, TextDelta, ToolCall, ToolOutput, Usage
 
 _NUMBER = 32
-# A text of ASCII, as nearly all are, beside its letters: not to ask Python is a third of the way.
-_ASCII = getsizeof("")
-# A message with its place in a tuple, its three numbers, and the tuple of its parts.
-_MESSAGE = getsizeof(object.__new__(StoredMessage)) + 8 + 3 * _NUMBER + getsizeof(())
-_PART = 8 + getsizeof(TextDelta(""))
-_USAGE = getsizeof(Usage()) + 3 * _NUMBER
+_PLACE = 8
+# A text beside its letters, which take a byte each if they are ASCII, as nearly all are.
+_TEXT = getsizeof("")
+# A message with three numbers and the tuple of its parts; what an answer has beside that.
+_MESSAGE = _PLACE + getsizeof(object.__new__(StoredMessage)) + 3 * _NUMBER + getsizeof(())
+_ANSWER = getsizeof(Usage()) + 3 * _NUMBER + 3 * _TEXT
+_SAID = _PLACE + getsizeof(TextDelta("")) + _TEXT
 
 
 def size_of(messages: Iterable[StoredMessage]) -> int:
-    """Bytes. Names of upstreams are the config's; what else is shared between messages (small
-    numbers, empty strings) counts for each."""
+    """Bytes. What is shared between messages (small numbers, empty strings) counts for each, but
+    the upstream's name."""
     total = 0
-    for said in messages:
+    for message in messages:
         total += _MESSAGE
-        for part in said.parts:
+        for part in message.parts:
             if type(part) is TextDelta and part.text.isascii():
-                total += _PART + _ASCII + len(part.text)
+                total += _SAID + len(part.text)
             else:
-                total += 8 + _part(part)
-        if said.usage is not None:
-            total += _USAGE
-        for name in (said.model, said.upstream_conversation, said.upstream_message):
-            if name is not None:
-                total += _ASCII + len(name)
+                total += _PLACE + _part(part)
+        if message.role is Role.ASSISTANT:
+            total += _ANSWER + _length(message.model)
+            if message.upstream_conversation or message.upstream_message:
+                total += _length(message.upstream_conversation) + _length(message.upstream_message)
     return total
+
+
+def _length(name: str | None) -> int:
+    return len(name) if name else 0
 
 
 def _part(part: Part) -> int:

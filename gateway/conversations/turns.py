@@ -260,12 +260,17 @@ class Turns:
 
 
 def _title(text: str) -> str:
-    line = text[: 10 * _TITLE].strip()
-    if "  " in line or not line.isprintable():
-        line = " ".join(line.split())
+    line = text[: _TITLE + 1]
+    if not line.isprintable() or "  " in line or line != line.strip():
+        line = _one_line(text[: 10 * _TITLE])
+    return line if len(line) <= _TITLE else line[: _TITLE - 1].rstrip() + "…"
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
     if not line.isprintable():
         line = " ".join("".join(c if c.isprintable() else " " for c in line).split())
-    return line if len(line) <= _TITLE else line[: _TITLE - 1].rstrip() + "…"
+    return line
 
 
 def _no_message(message: str) -> GatewayError:
