@@ -72,8 +72,8 @@ class Outermost:
         self._ledger = ledger
         self._origins = origins
         self._client = client
-        # Nobody gains by guessing an id: no need to ask the kernel for each.
-        self._draw = random.Random(secrets.randbits(128)).getrandbits  # noqa: S311
+        # So that the kernel need not be asked for each.
+        self._draw = random.Random(secrets.randbits(128)).getrandbits  # noqa: S311 - no secret
 
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         def answer(request: web.Request, exchange: Exchange) -> Awaitable[web.StreamResponse]:
