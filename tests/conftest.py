@@ -7,6 +7,7 @@ import pytest
 from hypothesis import settings
 
 from tests.postgres import Postgres, running
+from tests.silence import Overheard, overhearing
 
 # A loaded machine takes its time for an example; what hangs, pytest's own timeout ends.
 settings.register_profile("patient", deadline=None)
@@ -41,6 +42,14 @@ def golden(request: pytest.FixtureRequest) -> Golden:
         assert path.read_bytes() == actual
 
     return check
+
+
+@pytest.fixture(autouse=True)
+def silent() -> Iterator[Overheard]:
+    """No test passes whose gateways wrote what was said, or a secret, into their logs."""
+    with overhearing() as overheard:
+        yield overheard
+    assert not overheard.leaked(), "in the log"
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,12 @@ from tests.serving import ROOT, environment
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it reads Linux's /proc")
 
+
+@pytest.fixture(autouse=True)
+def silent() -> None:
+    """Nobody listens: calls are counted here, and those would be some."""
+
+
 STREAMED = Job(0, "/", b"", "", stream=True, tokens=3, connections=1, seconds=0, ramp=0)
 WHOLE = Job(0, "/", b"", "", stream=False, tokens=3, connections=1, seconds=0, ramp=0)
 

@@ -1,6 +1,7 @@
 """`oc-gateway top`: at gateways under load, in a terminal of its own, and where there is none."""
 
 import asyncio
+import codecs
 import fcntl
 import os
 import pty
@@ -213,8 +214,12 @@ def free_port() -> int:
 
 def test_nobody_there() -> None:
     """Exit code 1 and one line."""
-    done = cli("top", "--once", "--url", f"http://127.0.0.1:{free_port()}")
-    assert (done.returncode, done.stderr) == (1, "no answer: connection refused\n")
+    at = f"127.0.0.1:{free_port()}"  # http:// where nothing else is said
+    done = cli("top", "--once", "--url", at)
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"no answer from http://{at}: connection refused\n",
+    )
 
 
 @pytest.mark.parametrize(
@@ -264,10 +269,13 @@ def test_without_rich(tmp_path: Path) -> None:
 class Terminal:
     """A pseudo-terminal with `oc-gateway top` in it."""
 
-    def __init__(self, *args: str) -> None:
+    def __init__(self, *args: str, columns: int = 160, lines: int = 50) -> None:
         self.seen = ""
+        # A reading may end in the middle of a character.
+        self._text = codecs.getincrementaldecoder("utf-8")("replace")
         self._ours, self.theirs = pty.openpty()
-        fcntl.ioctl(self.theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 160, 0, 0))
+        size = struct.pack("HHHH", lines, columns, 0, 0)
+        fcntl.ioctl(self.theirs, termios.TIOCSWINSZ, size)
         self.modes = termios.tcgetattr(self.theirs)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "gateway", "top", *args],
@@ -308,12 +316,12 @@ class Terminal:
 
     def _read(self, within: float) -> None:
         if select.select([self._ours], [], [], within)[0]:
-            self.seen += os.read(self._ours, 1 << 16).decode("utf-8", "replace")
+            self.seen += self._text.decode(os.read(self._ours, 1 << 16))
 
 
 @contextmanager
-def terminal(*args: str) -> Iterator[Terminal]:
-    opened = Terminal(*args)
+def terminal(*args: str, columns: int = 160, lines: int = 50) -> Iterator[Terminal]:
+    opened = Terminal(*args, columns=columns, lines=lines)
     try:
         yield opened
     finally:
@@ -366,13 +374,42 @@ def test_a_gateway_that_is_restarted(at: tuple[str, Callable[[], Served]]) -> No
         assert termios.tcgetattr(shown.theirs) == shown.modes
 
 
-def test_a_gateway_that_is_not_there_yet(at: tuple[str, Callable[[], Served]]) -> None:
-    """It is waited for; Ctrl-C ends it as q does."""
+@pytest.mark.parametrize(("number", "code"), [(2, 0), (15, 143)])
+def test_a_gateway_that_is_not_there_yet(
+    number: int, code: int, at: tuple[str, Callable[[], Served]]
+) -> None:
+    """It is waited for. Ctrl-C ends it as q does, and a SIGTERM leaves the terminal as it was."""
     url, serve = at
     with terminal("--url", url, "--interval", "200ms") as shown:
         shown.until(lambda text: "no answer" in text)
         serve()
         shown.until(lambda text: "Echo" in text)
-        shown.process.send_signal(2)
-        assert shown.end() == 0
+        shown.process.send_signal(number)
+        assert shown.end() == code
+        assert "\x1b[?1049l" in shown.seen
         assert termios.tcgetattr(shown.theirs) == shown.modes
+
+
+def test_the_smallest_terminal(at: tuple[str, Callable[[], Served]]) -> None:
+    """Every line is whole at 80 columns, and each table has a row within 24 lines."""
+    url, serve = at
+    gateway = serve()
+    with terminal("--url", url, "--interval", "200ms", columns=80, lines=24) as shown:
+        shown.until(lambda text: "Echo" in text)
+        assert cli("chat", "1", "hi", "--url", gateway.url).returncode == 0
+        shown.until(lambda text: bool(whole(text, lambda screen: "Echo" in screen)))
+        shown.until(lambda text: bool(whole(text, lambda screen: re.search(_TURNED, screen))))
+
+
+_TURNED = r"\n1 +Echo .* 1 +0 *\n"
+
+
+def whole(text: str, right: Callable[[str], object]) -> list[str]:
+    """The frames that are right, in plain text; each has to fit."""
+    plain = [re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", each) for each in frames(text, "no answer")[:-1]]
+    for screen in plain:
+        lines = screen.splitlines()
+        assert len(lines) <= 24
+        assert max(map(len, lines)) <= 80
+        assert "\N{HORIZONTAL ELLIPSIS}" not in screen
+    return [screen.replace("\r", "") for screen in plain if right(screen.replace("\r", ""))]

@@ -462,6 +462,7 @@ ERRORS: dict[tuple[int, str], set[ErrorCode]] = {
         ErrorCode.UPSTREAM_DOWN,
         ErrorCode.UPSTREAM_BUSY,
         ErrorCode.UNAVAILABLE,
+        ErrorCode.RESTARTING,
     },
     (504, "Upstream timeout"): {
         ErrorCode.CONNECT_TIMEOUT,

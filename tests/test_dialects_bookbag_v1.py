@@ -77,6 +77,7 @@ ERRORS: dict[tuple[int, str], set[ErrorCode]] = {
         ErrorCode.UPSTREAM_DOWN,
         ErrorCode.UPSTREAM_BUSY,
         ErrorCode.UNAVAILABLE,
+        ErrorCode.RESTARTING,
     },
     (504, "upstream_timeout"): {
         ErrorCode.CONNECT_TIMEOUT,

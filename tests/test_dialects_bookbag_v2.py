@@ -79,6 +79,7 @@ ERRORS: dict[tuple[int, str], set[ErrorCode]] = {
         ErrorCode.UPSTREAM_DOWN,
         ErrorCode.UPSTREAM_BUSY,
         ErrorCode.UNAVAILABLE,
+        ErrorCode.RESTARTING,
     },
     (504, "UPSTREAM_TIMEOUT"): {
         ErrorCode.CONNECT_TIMEOUT,

@@ -90,6 +90,7 @@ ERRORS: dict[tuple[int, str, str | None], set[ErrorCode]] = {
         ErrorCode.UPSTREAM_DOWN,
         ErrorCode.UPSTREAM_BUSY,
         ErrorCode.UNAVAILABLE,
+        ErrorCode.RESTARTING,
     },
     (504, "server_error", "upstream_timeout"): {
         ErrorCode.CONNECT_TIMEOUT,

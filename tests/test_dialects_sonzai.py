@@ -80,6 +80,7 @@ STATUSES: dict[int, set[ErrorCode]] = {
         ErrorCode.UPSTREAM_DOWN,
         ErrorCode.UPSTREAM_BUSY,
         ErrorCode.UNAVAILABLE,
+        ErrorCode.RESTARTING,
     },
     504: {
         ErrorCode.CONNECT_TIMEOUT,

@@ -162,6 +162,7 @@ def test_text_for_people() -> None:
     assert "status=200" in line
     assert "operation='chat'" in line
     assert r"agent='a\x1b[31m\nb'" in line
+    assert line.index("status=") < line.index("agent=") < line.index("request_id=")
 
 
 def test_text_is_for_terminals() -> None:

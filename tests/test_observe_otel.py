@@ -42,11 +42,14 @@ def recording() -> tuple[SpanTracer, InMemorySpanExporter]:
 
 
 def attempted(
-    asked: RouteTarget, reply: Reply, terminal: Finish | Failure | None, model: str | None = None
+    asked: RouteTarget,
+    reply: Reply,
+    terminal: Finish | Failure | None,
+    model: str | None = None,
 ) -> ReadableSpan:
     """The span of one attempt."""
     tracer, exported = recording()
-    attempt = tracer.begin("POST", "/", CIMultiDict()).attempt(asked, model, "")
+    attempt = tracer.begin("POST", "/", CIMultiDict()).attempt(asked, model, "", stream=True)
     attempt.ended(reply, terminal)
     [span] = exported.get_finished_spans()
     return span
@@ -110,7 +113,9 @@ def test_the_store_is_asked_for_the_request_that_is_served() -> None:
 def test_a_target_that_was_slower(tmp_path: Path) -> None:
     """Also where its answer had begun: the attempt ends, as nobody reads on."""
     tracer, exported = recording()
-    attempt = tracer.begin("POST", "/", CIMultiDict()).attempt(target(tmp_path), None, "")
+    attempt = tracer.begin("POST", "/", CIMultiDict()).attempt(
+        target(tmp_path), None, "", stream=False
+    )
     relay, lease = Mock(reply=Reply(), terminal=None), Mock()
     Opened(relay, target(tmp_path), lease, attempt).close()
 

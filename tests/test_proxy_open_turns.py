@@ -50,7 +50,7 @@ async def test_one_that_comes_after_the_end_is_refused() -> None:
     open_turns.end()
     with pytest.raises(GatewayError) as caught:
         await turn(open_turns, asyncio.Event())
-    assert (caught.value.code, caught.value.retry_after) == (ErrorCode.UNAVAILABLE, 1.0)
+    assert (caught.value.code, caught.value.retry_after) == (ErrorCode.RESTARTING, 1.0)
     assert open_turns.count == 0
 
 
@@ -70,7 +70,7 @@ async def test_one_that_has_not_begun_is_broken_off() -> None:
     await begun(open_turns, 1)
     open_turns.end()
     assert await task == "apologized"
-    assert seen == [(ErrorCode.UNAVAILABLE, 1.0)]
+    assert seen == [(ErrorCode.RESTARTING, 1.0)]
     assert task.cancelling() == 0
     await open_turns.none()
 
@@ -82,7 +82,7 @@ async def test_one_that_has_begun_is_told() -> None:
     await begun(open_turns, 1)
     open_turns.end()
     assert relay.ended is not None
-    assert relay.ended.code is ErrorCode.UNAVAILABLE
+    assert relay.ended.code is ErrorCode.RESTARTING
     over.set()
     assert await task == "answered"
 

@@ -55,6 +55,7 @@ CODES = (
     ErrorCode.IDLE_TIMEOUT,
     ErrorCode.TOTAL_TIMEOUT,
     ErrorCode.UNAVAILABLE,
+    ErrorCode.RESTARTING,
     ErrorCode.INTERNAL,
 )
 """What can go wrong in the middle of a turn."""
@@ -314,11 +315,12 @@ def v1_ids(said: Metadata, turn: Turn, ask: ChatRequest) -> Metadata:
 
 
 def tokens(said: Metadata, _turn: Turn, ask: ChatRequest) -> Metadata:
-    """Clients count on both figures, if they asked; ids are the vendor's, credits nobody reads."""
+    """Clients count on both figures, if they asked; ids are the vendor's, credits nobody reads. The
+    model is what the client called the agent."""
     usage = said.usage or Usage()
     if not ask.include_usage or usage.input_tokens is None or usage.output_tokens is None:
-        return Metadata()
-    return Metadata(usage=replace(usage, credits=None))
+        return Metadata(model=ask.agent)
+    return Metadata(model=ask.agent, usage=replace(usage, credits=None))
 
 
 def nothing(_said: Metadata, _turn: Turn, _ask: ChatRequest) -> Metadata:

@@ -209,7 +209,7 @@ def _request(exchange: Exchange, now: float) -> Json:
     }
     if exchange.outcome == CLIENT_GONE:
         said["client"] = "gone"
-    return said
+    return _traced(said, exchange.trace.id)
 
 
 def _doing(exchange: Exchange) -> str:
@@ -219,7 +219,7 @@ def _doing(exchange: Exchange) -> str:
 
 
 def _failed(failed: Failed) -> Json:
-    return {
+    said: _Document = {
         "at": _moment(failed.at),
         "request_id": failed.request_id,
         "dialect": failed.dialect,
@@ -233,6 +233,11 @@ def _failed(failed: Failed) -> Json:
         "attempts": failed.attempts,
         "duration": _rounded(failed.duration),
     }
+    return _traced(said, failed.trace_id)
+
+
+def _traced(said: _Document, trace_id: str) -> _Document:
+    return {**said, "trace_id": trace_id} if trace_id else said
 
 
 def _moment(seconds: float) -> str:

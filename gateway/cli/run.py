@@ -101,6 +101,7 @@ def _built(args: argparse.Namespace) -> "Gateway | Supervisor":
     refers to."""
     from gateway.config.file import ConfigFile
     from gateway.observe.logs import build_logger
+    from gateway.observe.strays import collect_strays
     from gateway.workers.count import wanted
 
     file = ConfigFile(args.config, lambda config: with_options(config, args))
@@ -108,6 +109,7 @@ def _built(args: argparse.Namespace) -> "Gateway | Supervisor":
     config = file.parsed(text)
     logs = config.logs
     logger = build_logger(logs.level, form=logs.format, sample=logs.sample)
+    collect_strays(logger)
     count = wanted(config)
     if count == 1:
         from gateway.app import Gateway

@@ -3,6 +3,7 @@
 import argparse
 import os
 import select
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,15 +27,11 @@ a token, it is read from the environment variable {_TOKEN}. Rates are of the las
 p50 and p95, the time to the first event, of the last minute. The key q ends it. It takes the extra
 oc-gateway[top].
 
-Exit code: 0 done, 1 nobody answers (--once) or it refuses, 2 there is no terminal.
+Exit code: 0 done, 1 nobody answers (--once) or it refuses, 2 there is no terminal, 143 SIGTERM.
 """
 
 _NO_RICH = "oc-gateway top needs rich: pip install 'oc-gateway[top]'"
 _NO_TERMINAL = "oc-gateway top needs a terminal; --once prints one frame without one"
-
-# The table of agents has the lines that are left, or a few.
-_OTHER_LINES = 30
-_FEWEST_AGENTS = 5
 
 # Of a frame that no terminal shows.
 _WIDTH = 160
@@ -82,7 +79,8 @@ def run(args: argparse.Namespace) -> int:
 
     # Into a pipe goes all of a frame: nobody can widen that.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
-    watched = _Watched(args.url, os.environ.get(args.token_env), console)
+    url = args.url if "://" in args.url else f"http://{args.url}"
+    watched = _Watched(url, os.environ.get(args.token_env), console)
     try:
         if args.once:
             return _once(watched, args.interval, console)
@@ -91,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
             return 2
         _watch(watched, args.interval, console)
     except Refused as exc:
-        return fail(f"{args.url}: {exc}")
+        return fail(f"{url}: {exc}")
     except KeyboardInterrupt:
         pass
     return 0
@@ -104,22 +102,24 @@ class _Watched:
         from gateway.cli.top_figures import History
         from gateway.cli.top_screen import KEPT
 
-        self._url = url
+        self.url = url
         self._token = token
         self._console = console
         self._history = History(KEPT)
         self._last: RenderableType | None = None
 
     def frame(self, *, whole: bool) -> "RenderableType":
-        """The next one; `whole`: with all agents, else with those that there is room for. Raises
-        `NoAnswer` and `Refused`."""
+        """The next one; `whole`: all of it, else what there is room for. Raises `NoAnswer` and
+        `Refused`."""
         from gateway.cli.top_asking import look
         from gateway.cli.top_screen import frame
 
-        seen = look(self._url, self._token)
+        seen = look(self.url, self._token)
         self._history.add(seen.scrape, seen.process)
-        room = max(_FEWEST_AGENTS, self._console.height - _OTHER_LINES)
-        self._last = frame(seen, self._history, self._url, agents=None if whole else room)
+        width, height = self._console.size
+        # One line is for the news that nobody is there any more.
+        lines = None if whole else height - 1
+        self._last = frame(seen, self._history, self.url, width=width, lines=lines)
         return self._last
 
     def screen(self) -> "RenderableType":
@@ -133,7 +133,7 @@ class _Watched:
         try:
             return self.frame(whole=False)
         except NoAnswer as exc:
-            said = no_answer(self._url, str(exc))
+            said = no_answer(self.url, str(exc))
             return said if self._last is None else Group(said, self._last)
 
 
@@ -148,7 +148,7 @@ def _once(watched: _Watched, interval: float, console: "Console") -> int:
         time.sleep(interval)
         frame = watched.frame(whole=True)
     except NoAnswer as exc:
-        return fail(f"no answer: {exc}")
+        return fail(f"no answer from {watched.url}: {exc}")
     console.print(frame)
     return 0
 
@@ -156,6 +156,8 @@ def _once(watched: _Watched, interval: float, console: "Console") -> int:
 def _watch(watched: _Watched, interval: float, console: "Console") -> None:
     from rich.live import Live
 
+    # Whoever ends it, the terminal is to be what it was.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     with (
         _single_keys(),
         Live(watched.screen(), console=console, screen=True, auto_refresh=False) as live,

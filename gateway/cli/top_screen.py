@@ -1,14 +1,15 @@
 """One frame of `oc-gateway top`: what a gateway said, for people's eyes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from gateway.cli.top_asking import Look, shown
 from gateway.cli.top_figures import History, Span
+from gateway.cli.top_layout import Listing, Row, fitted, flowing, word
+from gateway.cli.top_words import rate_of, time_of
 from gateway.core.events import Json
 from gateway.wire import json
 
@@ -16,22 +17,24 @@ from gateway.wire import json
 RATES, QUANTILES = 10.0, 60.0
 KEPT = max(RATES, QUANTILES)
 
-# Of requests, the oldest and the last: so many of each.
-_LINES = 5
+# Of requests, the oldest and the last: so many of each at most.
+_LINES = 8
 
-# The columns that agents and upstreams have in common, those of numbers, and those of requests.
+# The columns that agents and upstreams have in common, those of numbers, those of names that may be
+# cut, and those of requests.
 _PACE = ("turns/s", "failed/s", "p50", "p95")
 _NUMBERS = {*_PACE, "streams", "queue", "open", "turns", "failed", "age", "events", "status"}
+_NAMES = {"target", "upstream", "agent", "name", "workspace", "dialect", "outcome"}
 _ASKED = ("dialect", "agent", "target")
 
 _MEDIAN_AND_TAIL = (0.5, 0.95)
 _FIRST_EVENT = "first_event_seconds"
 _CLIENT = "client"
 
-_STYLES = {"open": "bold red", "half_open": "yellow", "closed": "green", "down": "bold red"}
+_CLOSED = "closed"
+_STYLES = {"open": "bold red", "half_open": "yellow", _CLOSED: "green", "down": "bold red"}
 
-# The largest first; the last is for whatever is less.
-_TIMES = ((86400.0, "d", 3600.0, "h"), (3600.0, "h", 60.0, "m"), (60.0, "m", 1.0, "s"))
+_listing = partial(Listing, numbers=_NUMBERS, names=_NAMES)
 
 
 class _Figures:
@@ -59,17 +62,19 @@ class _Figures:
         )
 
 
-def frame(look: Look, history: History, url: str, *, agents: int | None) -> RenderableType:
-    """The whole screen. `agents`: how many of them there is room for; None: for all."""
+def frame(
+    look: Look, history: History, url: str, *, width: int, lines: int | None
+) -> RenderableType:
+    """The whole screen, of this size; without `lines`, as many as it takes."""
     figures, status = _Figures(history), look.status
-    return Group(
-        _head(status, url),
-        _now(status, figures),
-        _limits(status, figures),
-        _targets(status, figures),
-        _agents(status, figures, agents),
-        *_requests(status),
-    )
+    above = [
+        *flowing(_head(status, url), width),
+        *_reload(status),
+        *flowing(_now(status, figures), width),
+        *flowing(_limits(status, figures), width),
+    ]
+    listings = [_targets(status, figures), _agents(status, figures), *_requests(status)]
+    return Group(*above, *fitted(listings, width, lines and lines - len(above)))
 
 
 def no_answer(url: str, why: str) -> RenderableType:
@@ -77,19 +82,28 @@ def no_answer(url: str, why: str) -> RenderableType:
     return Text(f"no answer from {url}: {why}", style="bold red")
 
 
-def _head(status: dict[str, Json], url: str) -> RenderableType:
+def _head(status: dict[str, Json], url: str) -> Iterator[Text]:
     config = _part(status, "config")
-    line = Text.assemble(
-        (f"oc-gateway {json.text(status.get('version'))}", "bold"),
-        f"  {url}  up {_time(_number(status, 'uptime'))}",
-        f"  config {json.text(config.get('digest'))} of {json.text(config.get('read'))[:19]}",
-    )
+    yield Text(f"oc-gateway {json.text(status.get('version'))}", "bold")
+    yield Text(url)
+    yield Text(f"up {time_of(_number(status, 'uptime'))}")
+    if workers := _each(status, "workers"):
+        answering = sum(worker.get("answers") is True for worker in workers)
+        few = answering < len(workers)
+        said = f"{answering} of {len(workers)} workers answer" if few else f"{answering} workers"
+        yield Text(said, "bold red" if few else "")
+    yield Text(f"config {json.text(config.get('digest'))} of {json.text(config.get('read'))[:19]}")
+    if config.get("in_all_workers") is False:
+        yield Text("not in all workers", "bold yellow")
     if status.get("draining"):
-        line.append("  draining", style="bold yellow")
-    reload = _part(config, "last_reload")
+        yield Text("draining", "bold yellow")
+
+
+def _reload(status: dict[str, Json]) -> Iterator[Text]:
+    """Why the last one failed, if it did."""
+    reload = _part(_part(status, "config"), "last_reload")
     if reload.get("ok") is False:
-        line.append(f"\nthe last reload failed: {_first_problem(reload)}", style="bold red")
-    return line
+        yield Text(f"the last reload failed: {_first_problem(reload)}", "bold red")
 
 
 def _first_problem(reload: dict[str, Json]) -> str:
@@ -99,50 +113,68 @@ def _first_problem(reload: dict[str, Json]) -> str:
     return f"{said} (and {len(problems) - 1} more)" if len(problems) > 1 else said
 
 
-def _now(status: dict[str, Json], figures: _Figures) -> RenderableType:
+def _now(status: dict[str, Json], figures: _Figures) -> Iterator[Text]:
     requests = _part(status, "requests")
     failed, refused = (figures.blamed(on_clients=fault) for fault in (False, True))
-    parts: list[tuple[str, str]] = [
-        (f"{figures.streams:.0f} streams", "bold"),
-        (f"{_count(requests, 'open')} requests open", ""),
-        (f"{_rate(figures.now.rate('turns_total'))} turns/s", "bold"),
-        (f"{_rate(failed)} failed/s", "bold red" if failed else ""),
-        (f"{_rate(refused)} refused/s", "yellow" if refused else ""),
-        (f"{_rate(figures.now.rate('events_total'))} events/s", ""),
-        (f"{_rate(figures.now.rate('tokens_total'))} tokens/s", ""),
-    ]
-    median, tail = _first_events(figures.first_event)
-    parts.append((f"first event p50 {median} p95 {tail}", "bold"))
-    return Text("  ").join(Text(said, style) for said, style in parts)
+    median, tail = (each.plain for each in _first_events(figures.first_event))
+    yield Text(f"{figures.streams:.0f} streams", "bold")
+    yield Text(f"{_count(requests, 'open')} requests open")
+    yield Text(f"{rate_of(figures.now.rate('turns_total'))} turns/s", "bold")
+    yield Text(f"{rate_of(failed)} failed/s", "bold red" if failed else "")
+    yield Text(f"{rate_of(refused)} refused/s", "yellow" if refused else "")
+    yield Text(f"{rate_of(figures.now.rate('events_total'))} events/s")
+    yield Text(f"{rate_of(figures.now.rate('tokens_total'))} tokens/s")
+    yield Text(f"first event p50 {median} p95 {tail}", "bold")
 
 
-def _limits(status: dict[str, Json], figures: _Figures) -> RenderableType:
+def _limits(status: dict[str, Json], figures: _Figures) -> Iterator[Text]:
     limits = _part(status, "limits")
-    said = Text(f"limits: {_count(limits, 'buckets')} buckets")
+    yield Text(f"limits: {_count(limits, 'buckets')} buckets")
     for (tier, limit), rate in sorted(figures.limits.items()):
-        said.append(f"  {shown(tier)} {shown(limit)} refuses {_rate(rate)}/s", style="yellow")
-    return said
+        yield Text(f"{shown(tier)} {shown(limit)} refuses {rate_of(rate)}/s", "yellow")
 
 
-def _targets(status: dict[str, Json], figures: _Figures) -> RenderableType:
+def _targets(status: dict[str, Json], figures: _Figures) -> Listing:
+    targets = _each(status, "targets")
+    return _listing(
+        columns=("target", "breaker", "streams", "queue", "upstream", *_PACE, "connections"),
+        count=len(targets),
+        rows=lambda room: _target_rows(status, _foremost(targets, room), figures),
+        spare=("connections", "p50"),
+        called="targets",
+    )
+
+
+def _foremost(targets: list[dict[str, Json]], room: int) -> list[dict[str, Json]]:
+    """Those that have something to do or to suffer, in the order of all."""
+    places = sorted(range(len(targets)), key=lambda place: _pressed(targets[place]))
+    return [targets[place] for place in sorted(places[:room])]
+
+
+def _pressed(target: dict[str, Json]) -> tuple[bool, int, int]:
+    closed = json.text(target.get("breaker")) in ("", _CLOSED)
+    return closed, -_count(target, "queue"), -_count(target, "streams")
+
+
+def _target_rows(
+    status: dict[str, Json], targets: Iterable[dict[str, Json]], figures: _Figures
+) -> Iterator[Row]:
     """What is known of an upstream as a whole stands beside the first of its targets."""
-    table = _table("target", "breaker", "streams", "queue", "upstream", *_PACE, "connections")
     upstreams = {json.text(one.get("upstream")): one for one in _each(status, "upstreams")}
-    for target in _each(status, "targets"):
+    for target in targets:
         upstream = upstreams.pop(json.text(target.get("upstream")), None)
-        table.add_row(*_target(target), *(_upstream(upstream, figures) if upstream else ()))
-    return table
+        yield [*_target(target), *(_upstream(upstream, figures) if upstream else ())]
 
 
 def _target(target: dict[str, Json]) -> list[Text]:
     breaker, limit = json.text(target.get("breaker")), target.get("max_streams")
-    left = f" {_time(_number(target, 'half_open_in'))}" if "half_open_in" in target else ""
+    left = f" {time_of(_number(target, 'half_open_in'))}" if "half_open_in" in target else ""
     queue = _count(target, "queue")
     return [
-        Text(json.text(target.get("target"))),
-        Text(breaker.replace("_", " ") + left, _STYLES.get(breaker, "")),
-        Text(f"{_count(target, 'streams')}{'' if limit is None else f'/{limit}'}"),
-        Text(str(queue), "yellow" if queue else ""),
+        word(json.text(target.get("target"))),
+        word(breaker.replace("_", " ") + left, _STYLES.get(breaker, "")),
+        word(f"{_count(target, 'streams')}{'' if limit is None else f'/{limit}'}"),
+        word(str(queue), "yellow" if queue else ""),
     ]
 
 
@@ -151,22 +183,23 @@ def _upstream(upstream: dict[str, Json], figures: _Figures) -> list[Text]:
     down = upstream.get("healthy") is False
     said = f"{_count(connections, 'active')} + {_count(connections, 'idle')} idle"
     return [
-        Text(f"{name} down" if down else name, _STYLES["down"] if down else ""),
-        Text(_rate(figures.upstreams.get((name,), 0.0))),
+        word(f"{name} down" if down else name, _STYLES["down"] if down else ""),
+        word(rate_of(figures.upstreams.get((name,), 0.0))),
         _failing(figures.attempts_failed.get((name,), 0.0)),
         *_first_events(figures.by_upstream.get((name,), [])),
-        Text(said if connections else ""),
+        word(said if connections else ""),
     ]
 
 
-def _agents(status: dict[str, Json], figures: _Figures, room: int | None) -> RenderableType:
-    table = _table("agent", "name", "workspace", "open", *_PACE, "turns", "failed")
+def _agents(status: dict[str, Json], figures: _Figures) -> Listing:
     agents = sorted(_each(status, "agents"), key=lambda agent: _busy(agent, figures))
-    for agent in agents[:room]:
-        table.add_row(*_agent(agent, figures))
-    if room is not None and len(agents) > room:
-        table.caption = f"and {len(agents) - room} more agents, which do less"
-    return table
+    return _listing(
+        columns=("agent", "name", "workspace", "open", *_PACE, "turns", "failed"),
+        count=len(agents),
+        rows=lambda room: (_agent(agent, figures) for agent in agents[:room]),
+        spare=("workspace", "p50"),
+        called="agents, which do less",
+    )
 
 
 def _busy(agent: dict[str, Json], figures: _Figures) -> tuple[float, ...]:
@@ -178,34 +211,44 @@ def _busy(agent: dict[str, Json], figures: _Figures) -> tuple[float, ...]:
 def _agent(agent: dict[str, Json], figures: _Figures) -> list[Text]:
     of = _id(agent)
     return [
-        Text(of),
-        Text(json.text(agent.get("name"))),
-        Text(json.text(agent.get("workspace"))),
-        Text(str(_count(agent, "open_turns"))),
-        Text(_rate(figures.agents.get((of,), 0.0))),
+        word(of),
+        word(json.text(agent.get("name"))),
+        word(json.text(agent.get("workspace"))),
+        word(str(_count(agent, "open_turns"))),
+        word(rate_of(figures.agents.get((of,), 0.0))),
         _failing(figures.blamed(of, on_clients=False)),
         *_first_events(figures.by_agent.get((of,), [])),
-        Text(str(_count(agent, "turns"))),
-        Text(str(_count(agent, "failed"))),
+        word(str(_count(agent, "turns"))),
+        word(str(_count(agent, "failed"))),
     ]
 
 
-def _requests(status: dict[str, Json]) -> Iterator[RenderableType]:
-    """The oldest that are open, and the last that failed; nothing where there are none."""
-    if oldest := _each(_part(status, "requests"), "oldest")[:_LINES]:
-        table = _table("oldest request", "age", "dialect", "agent", "target", "doing", "events")
-        for one in oldest:
-            age, events = _time(_number(one, "age")), str(_count(one, "events"))
-            table.add_row(*_texts(one, "request_id"), age, *_texts(one, *_ASKED, "doing"), events)
-        yield table
-    if failed := _each(status, "recent_errors")[:_LINES]:
-        table = _table("failed request", "at", "dialect", "agent", "target", "outcome", "status")
-        for one in failed:
-            at, answered = json.text(one.get("at"))[11:19], str(_count(one, "status"))
-            table.add_row(
-                *_texts(one, "request_id"), at, *_texts(one, *_ASKED, "outcome"), answered
-            )
-        yield table
+def _requests(status: dict[str, Json]) -> Iterator[Listing]:
+    """The oldest that are open, and the last that failed."""
+    oldest = _each(_part(status, "requests"), "oldest")[:_LINES]
+    yield _listing(
+        columns=("oldest request", "age", *_ASKED, "doing", "events"),
+        count=len(oldest),
+        rows=lambda room: map(_open, oldest[:room]),
+        spare=("dialect",),
+    )
+    failed = _each(status, "recent_errors")[:_LINES]
+    yield _listing(
+        columns=("failed request", "at", *_ASKED, "outcome", "status"),
+        count=len(failed),
+        rows=lambda room: map(_failed, failed[:room]),
+        spare=("dialect", "status"),
+    )
+
+
+def _open(one: dict[str, Json]) -> Row:
+    age, events = time_of(_number(one, "age")), str(_count(one, "events"))
+    return [*_texts(one, "request_id"), word(age), *_texts(one, *_ASKED, "doing"), word(events)]
+
+
+def _failed(one: dict[str, Json]) -> Row:
+    at, status = json.text(one.get("at"))[11:19], str(_count(one, "status"))
+    return [*_texts(one, "request_id"), word(at), *_texts(one, *_ASKED, "outcome"), word(status)]
 
 
 # Reading what was said, leniently: another version of the gateway may say other things.
@@ -231,39 +274,16 @@ def _id(agent: dict[str, Json]) -> str:
     return json.identifier(agent.get("id")) or ""
 
 
-# Writing it. Everything is `Text`, for in a plain string rich would look for markup.
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), caption_justify="left")
-    for column in columns:
-        right = column in _NUMBERS
-        table.add_column(column, justify="right" if right else "left", no_wrap=True)
-    return table
+# Writing it.
 
 
 def _texts(document: dict[str, Json], *names: str) -> list[Text]:
-    return [Text(json.text(document.get(name))) for name in names]
+    return [word(json.text(document.get(name))) for name in names]
 
 
 def _failing(rate: float) -> Text:
-    return Text(_rate(rate), "bold red" if rate else "")
+    return word(rate_of(rate), "bold red" if rate else "")
 
 
 def _first_events(quantiles: Sequence[float]) -> list[Text]:
-    return [Text(_time(each)) for each in quantiles] or [Text("-"), Text("-")]
-
-
-def _rate(rate: float) -> str:
-    if rate >= 10_000:
-        return f"{rate / 1000:.0f}k"
-    return f"{rate:.0f}" if rate >= 100 else f"{rate:.1f}"
-
-
-def _time(seconds: float) -> str:
-    """In the two largest units, or as milliseconds."""
-    for size, unit, smaller, smaller_unit in _TIMES:
-        if seconds >= size:
-            whole, rest = divmod(int(seconds), int(size))
-            return f"{whole}{unit} {rest // int(smaller)}{smaller_unit}"
-    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
+    return [word(time_of(each)) for each in quantiles] or [word("-"), word("-")]

@@ -31,11 +31,13 @@ def run(args: argparse.Namespace) -> int:
     import uvloop
 
     from gateway.observe.logs import build_logger
+    from gateway.observe.strays import collect_strays
     from gateway.workers.worker import work
 
     gc.set_threshold(0)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, signal.SIGTERM})
     logger = build_logger().bind(worker=args.number)
+    collect_strays(logger)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         build = partial(_build, args)
         return runner.run(work(socket(fileno=args.channel), build, args.config, logger))

@@ -57,6 +57,8 @@ class ErrorCode(StrEnum):
     UPSTREAM_BUSY = "upstream_busy"
     """All streams that the targets may have are taken, and the queue is full or slow."""
     UNAVAILABLE = "unavailable"
+    RESTARTING = "restarting"
+    """A stop ends what is still open after its window, and what comes too late for it."""
     INTERNAL = "internal"
 
 

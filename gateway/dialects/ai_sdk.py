@@ -89,6 +89,7 @@ _WORDS: dict[ErrorCode, tuple[int, str]] = {
     ErrorCode.UPSTREAM_DOWN: (503, "Service unavailable"),
     ErrorCode.UPSTREAM_BUSY: (503, "Service unavailable"),
     ErrorCode.UNAVAILABLE: (503, "Service unavailable"),
+    ErrorCode.RESTARTING: (503, "Service unavailable"),
     ErrorCode.INTERNAL: (500, "Internal server error"),
 }
 

@@ -67,6 +67,7 @@ _WORDS: dict[ErrorCode, tuple[int, str]] = {
     ErrorCode.UPSTREAM_DOWN: (503, "unavailable"),
     ErrorCode.UPSTREAM_BUSY: (503, "unavailable"),
     ErrorCode.UNAVAILABLE: (503, "unavailable"),
+    ErrorCode.RESTARTING: (503, "unavailable"),
     ErrorCode.INTERNAL: (500, "internal_error"),
 }
 

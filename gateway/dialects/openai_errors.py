@@ -46,6 +46,7 @@ _WORDS: dict[ErrorCode, tuple[int, str, str | None]] = {
     ErrorCode.UPSTREAM_DOWN: (503, _SERVER, "unavailable"),
     ErrorCode.UPSTREAM_BUSY: (503, _SERVER, "unavailable"),
     ErrorCode.UNAVAILABLE: (503, _SERVER, "unavailable"),
+    ErrorCode.RESTARTING: (503, _SERVER, "unavailable"),
     ErrorCode.INTERNAL: (500, _SERVER, None),
 }
 

@@ -90,6 +90,7 @@ _STATUSES: dict[ErrorCode, int] = {
     ErrorCode.UPSTREAM_DOWN: 503,
     ErrorCode.UPSTREAM_BUSY: 503,
     ErrorCode.UNAVAILABLE: 503,
+    ErrorCode.RESTARTING: 503,
     ErrorCode.INTERNAL: 500,
 }
 

@@ -77,7 +77,8 @@ class Exchange:
     agent: str = ""
     upstream: str = ""
     target: str = ""
-    """The upstream's, and the model or agent there; the last that was asked."""
+    """The upstream's, and the model or agent there; the last that was asked. Where none could be,
+    the one that was full or left alone."""
     key_id: str = ""
     workspace: str = ""
     """Of the key, or of the public agent; empty as long as nobody is known."""
@@ -92,6 +93,8 @@ class Exchange:
     turn: bool = False
     """Whether it got as far as asking an upstream."""
     attempts: int = 0
+    tried: tuple[str, ...] = ()
+    """Of each target that did not begin to answer, in order, its name and the error's code."""
     status: int = 0
     outcome: str = COMPLETE
     """`complete`, `client_gone`, `client_stalled`, `malformed_request`, or an error's code."""

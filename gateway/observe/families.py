@@ -46,7 +46,7 @@ COUNTERS = {
         "Tokens that upstreams reported, by the key that asked.", ("workspace", "key", "kind")
     ),
     "rate_limit_rejections": Counted(
-        "Requests refused by the gateway's own limits.", ("tier", "limit")
+        "Requests refused by the gateway's own limits.", ("tier", "limit", "workspace", "key")
     ),
     "auth_failures": Counted("Requests refused for their key, origin or identity.", ("reason",)),
     "upstream_errors": Counted(
@@ -80,6 +80,7 @@ COUNTERS = {
 }
 
 _MILLISECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5)
+_FIRST_EVENT = (*_MILLISECONDS, 1, 2.5, 5, 10, 20, 30, 60)
 
 # By the name behind `oc_gateway_`.
 HISTOGRAMS = {
@@ -91,7 +92,12 @@ HISTOGRAMS = {
     "first_event_seconds": Measured(
         "From a request's arrival to the upstream's first content.",
         ("agent", "upstream"),
-        (*_MILLISECONDS, 1, 2.5, 5, 10, 20, 30, 60),
+        _FIRST_EVENT,
+    ),
+    "left_waiting_seconds": Measured(
+        "From a request's arrival to its client's leaving, where there was no first content yet.",
+        ("agent", "upstream"),
+        _FIRST_EVENT,
     ),
     "event_interval_seconds": Measured(
         "The mean time between two events of a turn, once for each turn.",

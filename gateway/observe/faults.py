@@ -45,7 +45,7 @@ _BY_FAULT: dict[Fault, tuple[str, ...]] = {
         Code.RATE_LIMITED,
         Code.UPSTREAM_REJECTED,
     ),
-    Fault.GATEWAY: (Code.UPSTREAM_BUSY, Code.UNAVAILABLE, Code.INTERNAL),
+    Fault.GATEWAY: (Code.UPSTREAM_BUSY, Code.UNAVAILABLE, Code.RESTARTING, Code.INTERNAL),
     Fault.UPSTREAM: (
         Code.UPSTREAM_REFUSED,
         Code.UPSTREAM_CREDITS,

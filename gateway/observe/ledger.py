@@ -21,6 +21,8 @@ class Failed:
     at: float
     """Its end, in Unix seconds."""
     request_id: str
+    trace_id: str
+    """`""`: it had no trace."""
     operation: str
     dialect: str
     agent: str
@@ -79,6 +81,7 @@ class Ledger:
         return Failed(
             at=self._clock(),
             request_id=exchange.request_id,
+            trace_id=exchange.trace.id,
             operation=exchange.operation,
             dialect=exchange.dialect,
             agent=exchange.agent,

@@ -74,7 +74,7 @@ def _with_requests(
             if not self.is_enabled_for(level):
                 return
             if form == "text":
-                self.log(level, "request", **_known(exchange))
+                self.log(level, "request", **_for_people(_known(exchange)))
             else:
                 known = {**self._context, **_known(exchange)} if self._context else _known(exchange)
                 lines.hold(_line(_LEVELS[level], "request", known) + b"\n")
@@ -93,7 +93,9 @@ _TEXTS = {
     "operation": "operation",
     "agent": "agent",
     "upstream": "upstream",
+    "target": "target",
     "client": "client",
+    "workspace": "workspace",
     "key": "key_id",
     "conversation": "conversation",
     "outcome": "outcome",
@@ -109,9 +111,13 @@ def _known(exchange: Exchange) -> dict[str, object]:
     known["stream"] = exchange.stream
     known["status"] = exchange.status
     known["attempts"] = exchange.attempts
+    if exchange.tried:
+        known["failed"] = exchange.tried
     known["duration_ms"] = round(exchange.duration * 1000, 3)
     if exchange.first_event is not None:
         known["first_event_ms"] = round(exchange.first_event * 1000, 3)
+    if exchange.waited:
+        known["waited_ms"] = round(exchange.waited * 1000, 3)
     known["events"] = exchange.events
     known["received_bytes"] = exchange.received
     known["sent_bytes"] = exchange.written
@@ -124,6 +130,15 @@ def _known(exchange: Exchange) -> dict[str, object]:
         if usage.credits is not None:
             known["credits"] = usage.credits
     return known
+
+
+# What somebody who watches looks for stands in the same place in each line; ids are for later.
+_SEEN_FIRST = ("status", "outcome", "duration_ms", "dialect", "operation", "agent", "target")
+
+
+def _for_people(known: dict[str, object]) -> dict[str, object]:
+    first = {name: known[name] for name in _SEEN_FIRST if name in known}
+    return first | known
 
 
 def _locate_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from gateway import __version__
 from gateway.core.errors import ErrorCode
 from gateway.core.events import Json, Usage
-from gateway.observe.exchange import COMPLETE, Answered, Exchange
+from gateway.observe.exchange import CLIENT_GONE, COMPLETE, Answered, Exchange
 from gateway.observe.families import (
     ACROSS_WORKERS,
     ACTIVE_STREAMS,
@@ -123,7 +123,8 @@ class Metrics:
         self._active.at(exchange.dialect, exchange.agent).value -= 1
 
     def upstream_failed(self, upstream: str, code: ErrorCode) -> None:
-        self._count("upstream_errors", upstream, code).value += 1
+        if code != ErrorCode.RESTARTING:  # we have ended it
+            self._count("upstream_errors", upstream, code).value += 1
 
     def retried(self, upstream: str, code: ErrorCode) -> None:
         """The same target is asked again, after this failure."""
@@ -218,7 +219,8 @@ class Metrics:
         if outcome in _AUTH_FAILURES:
             self._count("auth_failures", outcome).value += 1
         elif outcome == ErrorCode.RATE_LIMITED:
-            self._count("rate_limit_rejections", exchange.tier, exchange.limit).value += 1
+            whose = exchange.workspace, exchange.counted_as
+            self._count("rate_limit_rejections", exchange.tier, exchange.limit, *whose).value += 1
 
     def _observe_turn(self, exchange: Exchange) -> None:
         series = self._of_turn(
@@ -233,6 +235,9 @@ class Metrics:
                 self._count("dropped_parts", exchange.dialect, part).value += times
         if exchange.answered is not None:
             self._observe_answer(series, exchange, exchange.answered)
+        elif exchange.outcome == CLIENT_GONE and not exchange.drained:
+            where = exchange.agent, exchange.upstream
+            self._measure("left_waiting_seconds", *where).observe(exchange.duration)
         if exchange.usage is not None:
             self._observe_usage(series, exchange, exchange.usage)
 

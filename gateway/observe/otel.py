@@ -6,6 +6,7 @@ ever gets in.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
@@ -103,13 +104,18 @@ class _Request:
     def step(self, name: str) -> AbstractContextManager[None]:
         return _Step(self._tracer.start_span(name, self._beneath))
 
-    def attempt(self, target: RouteTarget, model: str | None, conversation: str) -> Attempt:
+    def attempt(
+        self, target: RouteTarget, model: str | None, conversation: str, *, stream: bool
+    ) -> Attempt:
         asked = _asked(target, model)
+        if stream:
+            asked["gen_ai.request.stream"] = True
         if conversation:
             asked["gen_ai.conversation.id"] = conversation
         what = model or target.target.model or target.target.agent or ""
         name = f"{OPERATION} {what}".rstrip()
-        return _Attempt(self._tracer.start_span(name, self._beneath, SpanKind.CLIENT, asked))
+        span = self._tracer.start_span(name, self._beneath, SpanKind.CLIENT, asked)
+        return _Attempt(span, stream=stream)
 
     def end(self, exchange: Exchange) -> None:
         if _CURRENT.get() is self:
@@ -147,14 +153,19 @@ class _Step:
 class _Attempt:
     """A span for one request to an upstream."""
 
-    __slots__ = ("_span", "headers")
+    __slots__ = ("_began", "_span", "_stream", "headers")
 
-    def __init__(self, span: trace.Span) -> None:
+    def __init__(self, span: trace.Span, *, stream: bool) -> None:
         self._span = span
+        self._stream = stream
+        self._began = time.monotonic()
         self.headers = _context(span).headers
 
     def answered(self) -> None:
         self._span.add_event(FIRST_EVENT)
+        if self._stream:
+            waited = time.monotonic() - self._began
+            self._span.set_attribute("gen_ai.response.time_to_first_chunk", waited)
 
     def failed(self, exc: BaseException) -> None:
         _fail(self._span, exc)

@@ -65,9 +65,11 @@ class Trace(Protocol):
         """A part of the gateway's own work; it has failed if the block raises."""
         ...
 
-    def attempt(self, target: RouteTarget, model: str | None, conversation: str) -> Attempt:
+    def attempt(
+        self, target: RouteTarget, model: str | None, conversation: str, *, stream: bool
+    ) -> Attempt:
         """`model` is the one that is asked for, if it is not the target's; `conversation` what the
-        gateway calls it, if it does."""
+        gateway calls it, if it does; `stream` whether the answer is to be one."""
         ...
 
     def end(self, exchange: "Exchange") -> None:
@@ -89,7 +91,9 @@ class PassedOn:
     def step(self, name: str) -> AbstractContextManager[None]:
         return NOTHING
 
-    def attempt(self, target: RouteTarget, model: str | None, conversation: str) -> "PassedOn":
+    def attempt(
+        self, target: RouteTarget, model: str | None, conversation: str, *, stream: bool
+    ) -> "PassedOn":
         return self
 
     def answered(self) -> None:

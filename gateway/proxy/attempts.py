@@ -12,7 +12,7 @@ from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import closing
 from itertools import chain
 
-from gateway.config.routes import Route, RouteTarget
+from gateway.config.routes import RouteTarget
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.observe.exchange import Exchange
 from gateway.observe.metrics import Metrics
@@ -45,10 +45,10 @@ class Attempts:
         """
         route = opening.route
         if len(route.targets) == 1:
-            target = self._well(route, route.targets)[0]
+            target = self._well(opening, route.targets)[0]
             return await self._at(opening, target)
         wanted = in_order(route.targets, opening.affinity())
-        targets = self._well(route, wanted)
+        targets = self._well(opening, wanted)
         ordered = self._by_room(targets)
         if route.hedge_after is None or len(targets) == 1:
             opened = await self._first_of(opening, ordered)
@@ -60,7 +60,7 @@ class Attempts:
             self._metrics.fell_back(opening.exchange.agent, opening.exchange.upstream)
         return opened
 
-    def _well(self, route: Route, targets: Sequence[RouteTarget]) -> Sequence[RouteTarget]:
+    def _well(self, opening: Opening, targets: Sequence[RouteTarget]) -> Sequence[RouteTarget]:
         """Those that are not left alone. Raises `GatewayError(UPSTREAM_DOWN)` if all are."""
         if all(map(self._states.well, targets)):
             return targets
@@ -69,8 +69,9 @@ class Attempts:
         if not any(waits):
             return targets
         well = [target for target, wait in zip(targets, waits, strict=True) if not wait]
-        if well or route.try_anyway:
+        if well or opening.route.try_anyway:
             return well or targets
+        _name(opening.exchange, targets[0])
         raise _down(min(waits))
 
     async def _first_of(self, opening: Opening, targets: Iterator[RouteTarget]) -> Opened:
@@ -154,6 +155,8 @@ class Attempts:
                 await state.slots.wait(settings.max_streams, settings.queue)
         except GatewayError as exc:
             self._metrics.upstream_failed(target.target.upstream, exc.code)
+            _name(exchange, target)
+            _note(exchange, target, exc)
             raise
 
     async def _later(
@@ -177,6 +180,7 @@ class Attempts:
             relay, attempt = await open_at(opening, target, self._metrics)
         except GatewayError as exc:
             self._metrics.upstream_failed(upstream, exc.code)
+            _note(exchange, target, exc)
             lease.failed(exc.code)
             raise
         lease.answered()
@@ -214,6 +218,16 @@ def _give_up(ways: set[asyncio.Task[Opened]]) -> None:
 def _close(way: asyncio.Task[Opened]) -> None:
     if not way.cancelled() and way.exception() is None:
         way.result().close()
+
+
+def _name(exchange: Exchange, target: RouteTarget) -> None:
+    """It was not asked, and that is where the turn came to its end."""
+    exchange.upstream, exchange.target = target.target.upstream, target.name
+
+
+def _note(exchange: Exchange, target: RouteTarget, exc: GatewayError) -> None:
+    """For the record, also where another attempt answers."""
+    exchange.tried = (*exchange.tried, f"{target.name}: {exc.code}")
 
 
 def _down(wait: float) -> GatewayError:

@@ -28,7 +28,7 @@ class Call:
 
 async def read(call: Call) -> bytes:
     """The request's body. Raises `GatewayError`: `UNSUPPORTED_MEDIA_TYPE`, `BODY_TOO_LARGE`
-    (without reading on), `INVALID_BODY`, `UNAVAILABLE` if the gateway stops before it is there."""
+    (without reading on), `INVALID_BODY`, `RESTARTING` if the gateway stops before it is there."""
     request, server = call.request, call.snapshot.server
     headers = request.headers
     if headers.get(hdrs.CONTENT_TYPE, _JSON) != _JSON and request.content_type != _JSON:

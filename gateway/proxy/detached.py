@@ -176,7 +176,7 @@ class Detached:
             self.feed.fail(exc.code, exc.message)
             raise
         except asyncio.CancelledError:
-            self.feed.fail(ErrorCode.UNAVAILABLE, "the gateway is restarting, try again")
+            self.feed.fail(ErrorCode.RESTARTING, "the gateway is restarting, try again")
             raise
         except Exception:
             # Here, as the handler may not wait for it any more: it has left, or reads the feed.

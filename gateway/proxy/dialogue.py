@@ -106,7 +106,7 @@ class Kept:
             tuple(reply.parts),
             reply.finish,
             said.usage,
-            said.model or model or asked.model,
+            model or asked.model or said.model,
             asked.upstream,
             target.state_key,
             said.conversation_id or self._theirs(target)[0],

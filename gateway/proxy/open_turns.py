@@ -8,7 +8,7 @@ from gateway.proxy.relay import Relay
 
 class OpenTurn:
     """One, in the task that serves it, to the end of the block. What `OpenTurns.end` breaks off
-    there raises `GatewayError(UNAVAILABLE)`, and so does one that comes after it."""
+    there raises `GatewayError(RESTARTING)`, and so does one that comes after it."""
 
     __slots__ = ("_all", "broken_off", "relay", "task")
 
@@ -90,4 +90,4 @@ class OpenTurns:
 def restarting() -> GatewayError:
     """What is said to those who are not served any more."""
     message = "the gateway is restarting, try again"
-    return GatewayError(ErrorCode.UNAVAILABLE, message, retry_after=1.0)
+    return GatewayError(ErrorCode.RESTARTING, message, retry_after=1.0)

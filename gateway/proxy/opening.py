@@ -83,7 +83,9 @@ async def open_at(opening: Opening, target: RouteTarget, metrics: Metrics) -> tu
 
 async def _open(opening: Opening, target: RouteTarget, prompt: Prompt) -> tuple[Relay, Attempt]:
     exchange, clocks = opening.exchange, target.clocks
-    attempt = exchange.trace.attempt(target, prompt.model, exchange.conversation)
+    attempt = exchange.trace.attempt(
+        target, prompt.model, exchange.conversation, stream=prompt.stream
+    )
     started = asyncio.get_running_loop().time()
     relay = None
     try:

@@ -43,7 +43,7 @@ class Passing:
         if passage is None:
             raise _no_such_request()
         request = passage(target.target, method, _allowed(caller, tail), body)
-        exchange.upstream = target.target.upstream
+        exchange.upstream, exchange.target = target.target.upstream, target.name
         exchange.attempts += 1
         try:
             response = await _passed(call, target, request)

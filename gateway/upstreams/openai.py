@@ -60,6 +60,7 @@ class OpenAIReader:
         self._think = ThinkSplitter()
         self._calls: ToolCalls | None = None
         self._sources: Sources | None = None
+        self._model: Json = None
         self._usage: Usage | None = None
         self._stencil: Stencil | None = None
         self._cuts = 0
@@ -112,6 +113,8 @@ class OpenAIReader:
                 events += self._choice(choice, part)
         if (usage := chunk.get("usage")) is not None:
             self._count(usage)
+        if not self._model:  # Azure's first chunk, of its filters, names none
+            self._model = chunk.get("model")
         if not _BESIDE.isdisjoint(chunk):
             events += self._beside(chunk)
         if self._failed:
@@ -229,8 +232,9 @@ class OpenAIReader:
             events += calls
             if reason in (FinishReason.STOP, _OTHER):
                 reason = FinishReason.TOOL_CALLS  # Gemini and Ollama say "stop" for a tool call
-        if self._usage:
-            events.append(Metadata(usage=self._usage))
+        if self._usage or self._model:
+            model = self._model if type(self._model) is str else None
+            events.append(Metadata(model=model, usage=self._usage or None))
         events.append(_FINISHES[reason])
         return events
 

@@ -28,6 +28,9 @@ class Crew:
         self._slots = slots
         self._metrics = metrics
         self._about = about
+        self.answering = 0
+        """How many said what they have counted when they were asked last. One that hangs is ready
+        all the same, and the kernel goes on dealing connections out to it."""
 
     async def fault(self) -> str | None:
         """Why none of them wants traffic; None as soon as one says that it does, for a probe does
@@ -42,7 +45,8 @@ class Crew:
     async def gather(self) -> None:
         """Have what they have counted in the metrics, as it is now."""
         ready = [slot for slot in self._slots if slot.ready]
-        await asyncio.gather(*map(self._absorb, ready), return_exceptions=True)
+        said = await asyncio.gather(*map(self._absorb, ready), return_exceptions=True)
+        self.answering = sum(each is None for each in said)
 
     async def reload(self) -> Outcome:
         """What became of it in all of them."""

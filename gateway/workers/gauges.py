@@ -9,7 +9,10 @@ from gateway.observe.families import Counted
 
 # By the name behind `oc_gateway_`.
 GAUGES = {
-    "workers": Counted("Processes that share the port: wanted, and ready to serve.", ("state",)),
+    "workers": Counted(
+        "Processes that share the port: wanted, ready to serve, and answering as of this scrape.",
+        ("state",),
+    ),
 }
 
 # And this, between `oc_gateway_` and `_total`.
@@ -22,10 +25,16 @@ class WorkersCollector(Collector):
     """Of one supervisor. It only looks, for it is asked in a thread."""
 
     def __init__(
-        self, *, wanted: int, ready: Callable[[], int], restarts: Callable[[], int]
+        self,
+        *,
+        wanted: int,
+        ready: Callable[[], int],
+        answering: Callable[[], int],
+        restarts: Callable[[], int],
     ) -> None:
         self._wanted = wanted
         self._ready = ready
+        self._answering = answering
         self._restarts = restarts
 
     def describe(self) -> list[Metric]:
@@ -36,6 +45,7 @@ class WorkersCollector(Collector):
         workers, restarts = _families()
         workers.add_metric(("wanted",), self._wanted)
         workers.add_metric(("ready",), self._ready())
+        workers.add_metric(("answering",), self._answering())
         restarts.add_metric((), self._restarts())
         return [workers, restarts]
 

@@ -91,6 +91,7 @@ class Supervisor:
             WorkersCollector(
                 wanted=count,
                 ready=lambda: sum(slot.ready for slot in self._slots),
+                answering=lambda: self._crew.answering,
                 restarts=lambda: sum(slot.restarts for slot in self._slots),
             )
         )

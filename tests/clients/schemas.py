@@ -19,6 +19,7 @@ _ENVOY = (
     "config.bootstrap.v3.bootstrap",
     "extensions.filters.http.router.v3.router",
     "extensions.filters.network.http_connection_manager.v3.http_connection_manager",
+    "extensions.resource_monitors.downstream_connections.v3.downstream_connections",
     "extensions.retry.host.previous_hosts.v3.previous_hosts",
     "extensions.transport_sockets.tls.v3.tls",
     "extensions.upstreams.http.v3.http_protocol_options",

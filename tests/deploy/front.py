@@ -1,131 +1,36 @@
 """The proxies of deploy/fronts/ as programs that run, each in front of a gateway of the tests'; and
-curl, which speaks HTTP/1.1 and HTTP/2 to them.
-
-A file is taken as it stands, but for the addresses and the certificate.
+their clients, which speak HTTP/1.1 and HTTP/2 to them.
 """
 
 import asyncio
-import os
 import shutil
-import socket
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from gateway.core.events import Json
 from gateway.wire import json
-from tests.deploy.files import DEPLOY
+from tests.deploy.programs import ASKING, FRONTS, NAME, Place
+from tests.e2e import javascript
 from tests.e2e.running import KEY
 from tests.serving import environment
-
-NAME = "chat.example.com"
 
 # In seconds, of a program's start or of a request: generous, for the machine may be busy.
 _TIMEOUT = 30.0
 
-# What surrounds a site in the worst case: everything on that delays events.
-_NGINX = """
-daemon off;
-pid {folder}/nginx.pid;
-error_log stderr notice;
-{user}
-events {{ worker_connections 1024; }}
-http {{
-    access_log off;
-    gzip on;
-    gzip_proxied any;
-    gzip_min_length 0;
-    gzip_types *;
-    {temporary}
-    include {folder}/site.conf;
-}}
-"""
-_TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+# Where the clients are, as the front sees it, and what they call each request.
+CLIENT = "127.0.0.7"
+REQUEST = "clients-own.1"
 
-_CADDY = """
-{{
-	admin off
-	auto_https disable_redirects
-	storage file_system {folder}
-}}
-{site}
-"""
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a front listens, what it is in front of (`host:port`), and with which certificate."""
-
-    folder: Path
-    port: int
-    gateways: tuple[str, ...]
-    admin: int
-    certificate: Path
-
-
-def _changed(text: str, changes: Mapping[str, str]) -> str:
-    for old, new in changes.items():
-        assert old in text, f"{old} is not in the file"
-        text = text.replace(old, new)
-    return text
-
-
-def _nginx(place: Place) -> list[str]:
-    servers = "\n".join(f"server {address} fail_timeout=1s;" for address in place.gateways)
-    site = _changed(
-        (DEPLOY / "fronts" / "nginx.conf").read_text(),
-        {
-            "server 127.0.0.1:8080 fail_timeout=1s;": servers,
-            "listen 443": f"listen 127.0.0.1:{place.port}",
-            "listen [::]:443 ssl http2;": "",
-            "listen 80;": f"listen 127.0.0.1:{free_port()};",
-            "listen [::]:80;": "",
-            f"/etc/ssl/certs/{NAME}.pem": str(place.certificate),
-            f"/etc/ssl/private/{NAME}.key": str(place.certificate),
-        },
-    )
-    (place.folder / "site.conf").write_text(site)
-    temporary = "".join(f"{name}_temp_path {place.folder}/{name};\n" for name in _TEMPORARY)
-    user = "user root;" if os.getuid() == 0 else ""
-    main = place.folder / "nginx.conf"
-    main.write_text(_NGINX.format(folder=place.folder, temporary=temporary, user=user))
-    return ["nginx", "-e", "stderr", "-c", str(main)]
-
-
-def _caddy(place: Place) -> list[str]:
-    site = _changed(
-        (DEPLOY / "fronts" / "Caddyfile").read_text(),
-        {
-            f"\n{NAME} {{": f"\nhttps://{NAME}:{place.port} {{\n"
-            f"bind 127.0.0.1\ntls {place.certificate} {place.certificate}",
-            "127.0.0.1:8080": " ".join(place.gateways),
-            "health_port 9090": f"health_port {place.admin}",
-        },
-    )
-    path = place.folder / "Caddyfile"
-    path.write_text(_CADDY.format(folder=place.folder, site=site))
-    return ["caddy", "run", "--adapter", "caddyfile", "--config", str(path)]
-
-
-_Command = Callable[[Place], list[str]]
-
-# How each is started, and what it says when it serves.
-FRONTS: dict[str, tuple[_Command, bytes]] = {
-    "nginx": (_nginx, b"start worker process "),
-    "caddy": (_caddy, b"serving initial configuration"),
+_SENT = {
+    "Authorization": f"Bearer {KEY}",
+    "Content-Type": "application/json",
+    "Accept-Encoding": "gzip",
+    "X-Forwarded-For": "203.0.113.9",
+    "X-Request-Id": REQUEST,
 }
-# What those that ask gateways how they are say when one does not answer.
-_ASKING = {"caddy": b"HTTP request failed"}
 
 
 @asynccontextmanager
@@ -143,7 +48,7 @@ async def running(name: str, place: Place) -> AsyncIterator["Front"]:
     )
     try:
         await _until(process, serves)
-        yield Front(place, process, _ASKING.get(name))
+        yield Front(place, process, ASKING.get(name))
     finally:
         if process.returncode is None:
             process.terminate()
@@ -222,18 +127,28 @@ class Front:
         async with self.stream(version, path, body) as stream:
             return _reply(await stream.rest())
 
-    def _curl(self, version: str, path: str) -> list[str]:
-        sent = {
-            "Authorization": f"Bearer {KEY}",
-            "Content-Type": "application/json",
-            "Accept-Encoding": "gzip",
-            "X-Forwarded-For": "203.0.113.9",
+    async def answered_early(self, version: str, path: str, body: bytes) -> Reply:
+        """The same, if the answer may be there before the body is. Over HTTP/2, Envoy resets the
+        stream then, which curl takes for an error up to 8.0."""
+        if version != "2":
+            return await self.post(version, path, body)
+        given: Json = {
+            "origin": f"https://{NAME}:{self.place.port}",
+            "address": "127.0.0.1",
+            "certificate": str(self.place.certificate),
+            "path": path,
+            "headers": dict(_SENT),
         }
+        came = json.mapping(await javascript.run("post.mjs", given, stdin=body))
+        status, said = json.count(came.get("status")), json.text(came.get("body"))
+        return Reply(status or 0, {}, said.encode())
+
+    def _curl(self, version: str, path: str) -> list[str]:
         return [
             *("curl", f"--http{version}", "--noproxy", "*", "--silent", "--no-buffer", "--include"),
-            *("--cacert", str(self.place.certificate)),
+            *("--interface", CLIENT, "--cacert", str(self.place.certificate)),
             *("--resolve", f"{NAME}:{self.place.port}:127.0.0.1"),
-            *(part for name, value in sent.items() for part in ("--header", f"{name}: {value}")),
+            *(part for name, value in _SENT.items() for part in ("--header", f"{name}: {value}")),
             *("--data-binary", "@-", f"https://{NAME}:{self.place.port}{path}"),
         ]
 

@@ -23,6 +23,21 @@ def test_the_gateway_has_the_time_that_it_wants() -> None:
     assert int(GATEWAY["stop_grace_period"].removesuffix("s")) >= stopping(config("config")) + 5
 
 
+def test_it_hears_of_a_stop_while_it_starts() -> None:
+    """As its container's second process: the kernel keeps from the first one what it does not
+    listen for yet."""
+    assert GATEWAY["init"] is True
+
+
+@pytest.mark.parametrize("name", sorted(set(SERVICES) - {"gateway"}))
+def test_it_is_asked_how_it_is(name: str) -> None:
+    """Each service, at a port of its own container; the gateway's image does it by itself."""
+    check = SERVICES[name]["healthcheck"]
+
+    assert check["test"][0] == "CMD"
+    assert not [word for word in check["test"] if "://" in word and "://127.0.0.1:" not in word]
+
+
 def test_the_gateway_gets_its_environment() -> None:
     """Each variable that the config names, also where it is switched off, stands in compose.yaml
     and in .env.example."""

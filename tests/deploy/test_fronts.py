@@ -19,7 +19,8 @@ from gateway.core.events import Json
 from gateway.dialects import DIALECTS
 from gateway.dialects.bookbag_v1 import BOOKBAG_V1
 from gateway.wire import json
-from tests.deploy.front import FRONTS, NAME, Front, Place, address, free_port, running
+from tests.deploy.front import CLIENT, REQUEST, Front, address, running
+from tests.deploy.programs import FRONTS, NAME, Place, free_port
 from tests.e2e.conftest import Start
 from tests.e2e.running import CHATS, Running, config
 from tests.e2e.scripted import (
@@ -171,7 +172,7 @@ async def test_the_gateway_judges_the_size_of_a_body(
     around = len(_message(0))
 
     taken = await gate.post(version, path, _message(room - around))
-    refused = await gate.post(version, path, _message(room - around + 1))
+    refused = await gate.answered_early(version, path, _message(room - around + 1))
 
     assert (taken.status, taken.body[-14:]) == (200, b"data: [DONE]\n\n")
     assert refused.status == 413
@@ -208,5 +209,23 @@ async def test_what_a_client_says_of_its_address_is_not_passed_on(
 
     await gate.post(version, *CHATS["v2"])
 
-    assert upstream.requests[0].headers["x-forwarded-for"] == "127.0.0.1"
+    assert upstream.requests[0].headers["x-forwarded-for"] == CLIENT
     assert upstream.requests[0].headers["x-forwarded-proto"] == "https"
+
+
+@pytest.mark.parametrize(
+    ("server", "client"), [('trusted_proxies = ["127.0.0.1"]', CLIENT), ("", "127.0.0.1")]
+)
+async def test_the_gateway_knows_whose_a_request_is(
+    version: str, server: str, client: str, start: Start, upstream: ScriptedUpstream, in_front: Put
+) -> None:
+    """By its client's address, once it trusts the front: by default all have the front's. And by
+    the id that the client gave it."""
+    upstream.answers(openai_text("Hello"))
+    gateway = await start(config(upstream.url, server=server))
+    gate = await in_front(gateway)
+
+    await gate.post(version, *CHATS["v2"])
+
+    (line,) = gateway.log_lines()
+    assert (line["client"], line["request_id"]) == (client, REQUEST)

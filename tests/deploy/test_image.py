@@ -13,7 +13,7 @@ from gateway.cli.main import build_parser
 from gateway.cli.run import run
 from gateway.wire import json
 from tests.deploy.files import DEPLOY, config
-from tests.deploy.front import free_port
+from tests.deploy.programs import free_port
 from tests.e2e.conftest import Start
 from tests.e2e.running import config as written
 from tests.serving import ROOT

@@ -11,10 +11,12 @@ from tests.deploy.files import DEPLOY, config, stopping
 
 UNIT = DEPLOY / "systemd" / "oc-gateway.service"
 TEXT = UNIT.read_text("utf-8")
+TLS = DEPLOY / "systemd" / "tls.conf"
 PROGRAM = "/opt/oc-gateway/bin/oc-gateway"
 
 # Of systemd's own scale from 0 (locked up) to 10: what reaches the network is above 0.
 MOST_EXPOSED = 1.5
+MOST_EXPOSED_TLS = 1.9
 
 
 def _said(key: str) -> list[str]:
@@ -52,13 +54,19 @@ def test_a_wrong_configuration_is_not_tried_again() -> None:
     assert _said("RestartPreventExitStatus") == ["2"]
 
 
-def test_systemd_knows_every_word_of_it(tmp_path: Path) -> None:
-    """And misses nothing, where the program is installed."""
-    program = tmp_path / "oc-gateway"
+def _installed(unit: Path, folder: Path) -> Path:
+    """The unit where the program is."""
+    program = folder / "oc-gateway"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    unit = tmp_path / UNIT.name
-    unit.write_text(TEXT.replace(PROGRAM, str(program)))
+    found = folder / UNIT.name
+    found.write_text(unit.read_text("utf-8").replace(PROGRAM, str(program)))
+    return found
+
+
+def test_systemd_knows_every_word_of_it(tmp_path: Path) -> None:
+    """And misses nothing, where the program is installed."""
+    unit = _installed(UNIT, tmp_path)
 
     assert _analyze("verify", "--man=no", str(unit)) == (0, "")
     unit.write_text(unit.read_text().replace("Restart=", "Restrat="))
@@ -67,7 +75,23 @@ def test_systemd_knows_every_word_of_it(tmp_path: Path) -> None:
 
 def test_it_is_locked_up() -> None:
     """By systemd's own measure."""
-    threshold = f"--threshold={round(MOST_EXPOSED * 10)}"
-    code, said = _analyze("security", "--offline=yes", "--no-pager", threshold, str(UNIT))
+    code, said = _judged(UNIT, MOST_EXPOSED)
 
     assert code == 0, said
+
+
+def test_speaking_tls_takes_little_more(tmp_path: Path) -> None:
+    """The right to port 443, which is none among users of its own, and to read the key: systemd
+    knows the words, and measures no other change."""
+    unit = tmp_path / UNIT.name
+    unit.write_text(TEXT + TLS.read_text("utf-8").partition("\n")[2])
+
+    code, said = _judged(unit, MOST_EXPOSED_TLS)
+
+    assert code == 0, said
+    assert _analyze("verify", "--man=no", str(_installed(unit, tmp_path))) == (0, "")
+
+
+def _judged(unit: Path, most: float) -> tuple[int, str]:
+    threshold = f"--threshold={round(most * 10)}"
+    return _analyze("security", "--offline=yes", "--no-pager", threshold, str(unit))

@@ -201,7 +201,7 @@ async def gateway(
     path = folder / "gateway.toml"
     path.write_text(config(upstream.url, upstream=ONCE, more=_agents(upstream.url)))
     log = io.BytesIO()
-    built = Gateway(load(path), folder, build_logger("error", log), {})
+    built = Gateway(load(path), folder, build_logger("debug", log), {})
     await built.start()
     async with aiohttp.ClientSession(auto_decompress=False) as session:
         yield Running(built, session, log)

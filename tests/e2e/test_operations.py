@@ -125,6 +125,9 @@ async def mixed_load(gateway: Running, upstream: ScriptedUpstream) -> list[bytes
     )
     async with gateway.raw(V2, {"message": asked}) as (reader, _):
         await reader.readuntil(b"canary")
+    upstream.answers([Hang])
+    async with gateway.raw(V2, {"message": asked}):
+        await upstream.until_requests(len(upstream.requests) + 1)
     return [answer.body for answer in failed if answer.status >= 400]
 
 
@@ -151,7 +154,7 @@ async def test_metrics_after_a_mixed_load(start: Start, upstream: ScriptedUpstre
     assert total(requests, status="405") == 1
     assert total(requests, status="504") == 1
     assert total("oc_gateway_turns_total", outcome="complete") == 3
-    assert total("oc_gateway_turns_total", outcome="client_gone") == 1
+    assert total("oc_gateway_turns_total", outcome="client_gone") == 2
     assert total("oc_gateway_turns_total", outcome="upstream_failed") == 2
     assert total("oc_gateway_turns_total", outcome="upstream_truncated") == 1
     assert total("oc_gateway_upstream_errors_total", code="first_event_timeout") == 1
@@ -159,13 +162,14 @@ async def test_metrics_after_a_mixed_load(start: Start, upstream: ScriptedUpstre
     assert total("oc_gateway_upstream_errors_total", code="upstream_rate_limited") == 1
     assert total("oc_gateway_rate_limit_rejections_total", tier="tiny", limit="requests") == 1
     assert total("oc_gateway_failures_total", fault="upstream") == 6
-    assert total("oc_gateway_failures_total", fault="client") == 12
+    assert total("oc_gateway_failures_total", fault="client") == 13
     assert total("oc_gateway_failures_total", fault="gateway") == 0
     assert total("oc_gateway_auth_failures_total", reason="key_missing") == 1
     assert total("oc_gateway_auth_failures_total", reason="key_invalid") == 1
     assert total("oc_gateway_tokens_total", kind="input") >= 9
     assert total("oc_gateway_request_duration_seconds_count") == total(requests)
     assert total("oc_gateway_first_event_seconds_count") >= 3
+    assert total("oc_gateway_left_waiting_seconds_count") == 1
     assert total("oc_gateway_events_total") > 0
     assert total("oc_gateway_active_streams") == 0
 
@@ -270,8 +274,9 @@ async def test_one_line_per_request(start: Start, upstream: ScriptedUpstream) ->
     await gateway.request("GET", "/api/v2/health")
     turn, missing, health = gateway.log_lines()
 
-    more = {"operation", "agent", "upstream", "key", "conversation", "first_event_ms"}
-    assert turn.keys() == _ALWAYS | more | {"input_tokens", "output_tokens"}
+    more = {"operation", "agent", "upstream", "target", "key", "workspace", "conversation"}
+    more |= {"first_event_ms", "input_tokens", "output_tokens"}
+    assert turn.keys() == _ALWAYS | more
     assert turn["request_id"] == answer.headers["x-request-id"]
     known = ("event", "level", "operation", "agent", "upstream", "key", "status", "outcome")
     assert [turn[name] for name in known] == (
@@ -287,6 +292,55 @@ async def test_one_line_per_request(start: Start, upstream: ScriptedUpstream) ->
     assert missing.keys() == health.keys() == _ALWAYS
     assert (missing["status"], missing["outcome"]) == (404, "path_not_found")
     assert (health["status"], health["outcome"]) == (200, "complete")
+
+
+async def test_attempts_that_failed(start: Start, upstream: ScriptedUpstream) -> None:
+    """Where, and of what, is in the line of the turn, also where another one answered."""
+    upstream.answers(document({"error": {"message": "no"}}, 503), openai_text("Hi"))
+    gateway = await start(config(upstream.url, upstream="retries = 1"))
+    assert (await gateway.chat_v2()).text == "Hi"
+    (line,) = gateway.log_lines()
+    assert (line["outcome"], line["attempts"]) == ("complete", 2)
+    assert line["failed"] == ["main/m: upstream_failed"]
+
+
+async def test_a_turn_that_waited(start: Start, upstream: ScriptedUpstream) -> None:
+    """In a queue, or in vain: for what, and how long."""
+    go_on = asyncio.Event()
+    upstream.answers([head(), Wait(go_on), *openai_text("Hi")[1:]])
+    narrow = 'max_streams = 1\nqueue = { size = 1, timeout = "1h" }'
+    gateway = await start(config(upstream.url, upstream=narrow))
+    async with asyncio.TaskGroup() as turns:
+        for number in range(3):
+            turns.create_task(gateway.chat_v2())
+            if number == 0:
+                await upstream.until_requests(1)
+        await eventually(lambda: len(gateway.log_lines()) == 1)
+        go_on.set()
+    full, first, second = gateway.log_lines()
+
+    assert (full["outcome"], full["target"], full["attempts"]) == ("upstream_busy", "main/m", 0)
+    assert full["failed"] == ["main/m: upstream_busy"]
+    assert "waited_ms" not in first
+    waited, whole = second["waited_ms"], second["duration_ms"]
+    assert isinstance(waited, float)
+    assert isinstance(whole, float)
+    assert 0 < waited < whole
+    total = await gateway.counted("oc_gateway_turns_total", "upstream")
+    assert total == {"main": 3}
+
+
+async def test_a_target_that_is_left_alone(start: Start, upstream: ScriptedUpstream) -> None:
+    """It was not asked, and is named all the same: that is where to look."""
+    upstream.answers(document({"error": {"message": "no"}}, 500))
+    breaker = 'retries = 0\nbreaker = { failures = 1, open_for = "1h" }'
+    gateway = await start(config(upstream.url, upstream=breaker))
+    for _ in range(2):
+        assert (await gateway.chat_v2()).status in (502, 503)
+    _, left_alone = gateway.log_lines()
+    known = ("outcome", "upstream", "target", "attempts")
+    assert [left_alone[name] for name in known] == ["upstream_down", "main", "main/m", 0]
+    assert await gateway.counted("oc_gateway_turns_total", "upstream") == {"main": 2}
 
 
 async def test_lines_of_what_went_wrong(start: Start, upstream: ScriptedUpstream) -> None:

@@ -745,8 +745,10 @@ async def test_feedback(start: Start, store: str) -> None:
 
 
 async def test_feedback_is_counted(start: Start, upstream: ScriptedUpstream) -> None:
-    """By agent, upstream and model, as far as the agent's config names them still."""
-    upstream.answers(openai_text("x"))
+    """By agent, upstream and model, as far as the agent's config names them still: the model that
+    was asked, whatever the upstream calls it."""
+    end: Json = {**json.mapping(finish()), "model": "m-2026-01-01"}
+    upstream.answers(sse(delta("x"), end))
     gateway = await start(config(upstream.url, agent='allowed_models = ["large"]'))
     first = identity(await gateway.chat_v2())
     done = json.mapping((await gateway.chat_v1(model="large")).frames[-1][1])

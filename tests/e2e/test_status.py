@@ -15,6 +15,7 @@ from tests.e2e.scripted import Hang, ScriptedUpstream, document, openai_text, sa
 
 V2 = "/api/v2/agents/1/chat"
 TOKEN = "canary-token-of-the-operators"
+TRACE = "0af7651916cd43dd8448eb211c80319c"
 SECRETS = ("canary", KEY, KEY_HASH.removeprefix("sha256:"))
 
 Document = dict[str, Json]
@@ -172,7 +173,8 @@ async def test_errors_are_found_by_their_request(start: Start, upstream: Scripte
     gateway = await start(config(upstream.url, upstream=ONCE))
     await gateway.post(V2, {"message": "canary"}, X_Request_Id="r-failed")
     await gateway.post(V2, {"message": "canary"}, X_Request_Id="r-fine")
-    await gateway.post(V2, {"message": 1}, X_Request_Id="r-refused")
+    trace = {"Traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
+    await gateway.post(V2, {"message": 1}, X_Request_Id="r-refused", **trace)
     found = await status(gateway)
 
     one = only(found["recent_errors"])
@@ -195,6 +197,7 @@ async def test_errors_are_found_by_their_request(start: Start, upstream: Scripte
     assert agent["outcomes"] == {"upstream_failed": 1, "complete": 1}
     code, by_id = await ask(gateway, "/status/requests/r-refused")
     assert (code, only(by_id["failed"])["outcome"]) == (200, "invalid_body")
+    assert only(by_id["failed"])["trace_id"] == TRACE
     for unknown in ("r-fine", "nothing"):
         assert (await ask(gateway, f"/status/requests/{unknown}"))[0] == 404
 

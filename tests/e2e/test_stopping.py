@@ -9,6 +9,7 @@ from contextlib import ExitStack, asynccontextmanager
 from urllib.parse import urlsplit
 
 import pytest
+from prometheus_client import generate_latest
 
 from gateway.http import accepting, server
 from gateway.wire import json
@@ -89,6 +90,11 @@ async def test_turns_that_do_not_finish_end_in_their_own_words(
         ("message", {"type": "error", "errorText": said}),
         ("message", "[DONE]"),
     ]
+    told = [(line["outcome"], line["level"]) for line in gateway.log_lines()]
+    assert told == [("restarting", "warning")] * 2
+    shown = generate_latest(gateway.gateway.metrics.registry).decode()
+    assert 'fault="gateway",outcome="restarting"} 1.0' in shown
+    assert "oc_gateway_upstream_errors_total{" not in shown, "it is not to blame"
 
 
 async def test_a_second_signal_waits_no_longer(start: Start, upstream: ScriptedUpstream) -> None:
@@ -176,7 +182,7 @@ async def test_turns_that_have_not_begun_get_a_503(
         assert answer.headers["content-type"] != "text/event-stream"
         assert answer.headers["connection"] == "close"
     outcomes = [line["outcome"] for line in gateway.log_lines() if line["event"] == "request"]
-    assert outcomes == ["unavailable"] * 2
+    assert outcomes == ["restarting"] * 2
     assert not gateway.gateway.limiter.busy
     await eventually(lambda: upstream.open == 0)
 

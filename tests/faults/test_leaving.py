@@ -420,6 +420,6 @@ async def test_a_stop_ends_turns_without_clients(
     await asyncio.wait_for(gateway.gateway.stop(), PATIENCE)
 
     line = await turn_line(gateway)
-    assert (line["outcome"], line["drained"]) == ("client_gone", "unavailable")
+    assert (line["outcome"], line["drained"]) == ("client_gone", "restarting")
     assert not gateway.gateway._pipeline.detached
     await upstream.until_open(0)

@@ -124,7 +124,8 @@ _numbers = count(1)
 async def _ask(running: Running, fault: Fault, client: Client) -> _Answer:
     number = f"turn-{next(_numbers)}"
     # No two say the same: a conversation may be known by what was said in it.
-    path, body = ASK[client.dialect](agent(fault), number, client.way == "stream")
+    said = f"I am {number}."
+    path, body = ASK[client.dialect](agent(fault), said, client.way == "stream")
     loop = asyncio.get_running_loop()
     started, came, lost = loop.time(), None, ""
     try:
@@ -173,7 +174,7 @@ async def trial(faults: Iterable[Fault], folder: Path) -> AsyncIterator[Trial]:
             path.write_text(
                 config(upstream.url, server=_SERVER, tier=_TIER, more=_agents(faults, places))
             )
-            gateway = Gateway(load(path), folder, build_logger("info", log), {})
+            gateway = Gateway(load(path), folder, build_logger("debug", log), {})
             await gateway.start()
             tasks = frozenset(asyncio.all_tasks())
             yield Trial(gateway, upstream, log, tasks)

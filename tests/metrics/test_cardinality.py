@@ -5,12 +5,20 @@ from collections.abc import Callable, Coroutine, Iterator
 from itertools import count, islice
 from random import Random
 
+import pytest
+
 from gateway.core.events import Json
 from tests.e2e.conftest import Start
 from tests.e2e.running import Answered, Running, config
 from tests.e2e.scripted import ScriptedUpstream, openai_text
 from tests.e2e.speaking import ASK
 from tests.metrics.test_turns import SECRET, WHO, signed
+
+
+@pytest.fixture(autouse=True)
+def silent() -> None:
+    """Nobody listens: what is said here are ids of requests as well, which are in the log."""
+
 
 # In full, and otherwise.
 MANY, SOME = 10_000, 1_000

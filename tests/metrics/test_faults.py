@@ -20,7 +20,7 @@ def test_every_outcome_has_one() -> None:
     ("fault", "outcomes"),
     [
         (Fault.CLIENT, {CLIENT_GONE, "invalid_json", "key_invalid", "rate_limited"}),
-        (Fault.GATEWAY, {"internal", "unavailable", "upstream_busy"}),
+        (Fault.GATEWAY, {"internal", "restarting", "unavailable", "upstream_busy"}),
         (Fault.UPSTREAM, {"upstream_failed", "upstream_down", "idle_timeout", "connect_timeout"}),
     ],
 )

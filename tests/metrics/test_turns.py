@@ -274,6 +274,8 @@ async def test_which_limit_it_was(start: Start, upstream: ScriptedUpstream) -> N
     assert await refusals(gateway) == {"concurrency": 2, "requests": 1}
     total = await scraped(gateway)
     assert total("oc_gateway_failures_total", outcome="rate_limited", fault="client") == 3
+    whose = {"tier": "standard", "workspace": "acme", "key": "e2e"}
+    assert total("oc_gateway_rate_limit_rejections_total", **whose) == 3
 
 
 async def test_a_store_that_takes_its_time(start: Start, upstream: ScriptedUpstream) -> None:

@@ -10,9 +10,10 @@ from socket import socket
 
 from gateway.auth.mint import key_hash
 from gateway.core.events import Json
+from gateway.observe.exchange import Exchange
 from tests.e2e import kept
 from tests.e2e.reloading import Following, following
-from tests.e2e.running import config
+from tests.e2e.running import config, eventually
 from tests.e2e.scripted import (
     Close,
     Hang,
@@ -30,13 +31,14 @@ from tests.e2e.scripted import (
     sse,
 )
 from tests.e2e.speaking import ASK
+from tests.operate.crew import Crewed
 
 # What upstreams do.
 
 _REASONING: Json = {"choices": [{"index": 0, "delta": {"reasoning_content": "Let me see."}}]}
 _USAGE: Json = {"choices": [], "usage": {"prompt_tokens": 30, "completion_tokens": 12}}
 
-_WELL = sse(_REASONING, delta("Hello"), delta(" there"), finish(), _USAGE)
+_WELL = sse(_REASONING, delta("Hello"), delta(" wanderer"), finish(), _USAGE)
 _OVERLOADED = document({"error": {"message": "overloaded"}}, 503)
 # A second and a half, so that a scrape sees what is open meanwhile.
 _SLOWLY = Slowly(chunk(b": so slow\n\n"), 0.1)
@@ -86,6 +88,7 @@ AGENTS: dict[int, tuple[tuple[str, ...], str]] = {
     8: (("slow",), 'on_disconnect = "drain"'),
     9: (("limiting",), ""),
     10: (("flaky",), ""),
+    11: (("silent",), ""),
 }
 
 TINY, SINGLE = "oc_test_tiny_0123456789abcdef", "oc_test_single_0123456789abcdef"
@@ -196,10 +199,17 @@ async def _mistakes(gateway: Following) -> None:
 
 
 async def _leaving(gateway: Following) -> None:
-    """In the middle of an answer, which goes on for the record or does not."""
+    """In the middle of an answer, which goes on for the record or does not; and before it."""
     for agent, word in ((8, b"Well,"), (3, b"HTTP/1.1 200")):
         async with gateway.raw(f"/api/v2/agents/{agent}/chat", {"message": "hi"}) as (reader, _):
             await reader.readuntil(word)
+    async with gateway.raw("/api/v2/agents/11/chat", {"message": "hi"}):
+        await eventually(lambda: any(each.agent == "11" for each in _asking(gateway)))
+
+
+def _asking(gateway: Following) -> list[Exchange]:
+    """Requests whose upstream has been asked."""
+    return [each for each in gateway.gateway.ledger.open if each.asked is not None]
 
 
 DOINGS: list[Callable[[Following], Awaitable[None]]] = [
@@ -255,12 +265,14 @@ async def _reloads(gateway: Following) -> None:
         await asyncio.sleep(1.2)
 
 
-async def mixed(gateway: Following) -> tuple[float, float]:
-    """All of it; when it began and when it ended, in Unix seconds."""
+async def mixed(gateway: Following, crew: Crewed) -> tuple[float, float]:
+    """All of it, and a worker of another gateway that ends; when it began and when it ended, in
+    Unix seconds."""
     began, over = time.time(), asyncio.Event()
     async with asyncio.TaskGroup() as load:
         load.create_task(_crowds(gateway, over))
         await _rounds(gateway, 3)
+        await crew.loses_one()
         await _store_down(gateway)
         await _rounds(gateway, 3)
         await _reloads(gateway)

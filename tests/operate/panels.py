@@ -27,6 +27,8 @@ class Panel:
     place: tuple[int, int, int, int]
     """Left, top, right and bottom, in the grid."""
     source: Json
+    unit: str
+    """Of its figures; empty where it has none."""
 
     def __str__(self) -> str:
         return f"{self.title!r}"
@@ -60,6 +62,7 @@ def _panel(panel: dict[str, Json]) -> Panel:
         ),
         place=(x, y, x + w, y + h),
         source=panel["datasource"],
+        unit=json.text(json.mapping(json.mapping(panel["fieldConfig"])["defaults"]).get("unit")),
     )
 
 

@@ -4,7 +4,7 @@ import asyncio
 import math
 import shutil
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,12 +62,16 @@ class Prometheus:
         found = map(json.mapping, json.array(series["found"]))
         return sorted({json.text(each[label]) for each in found if label in each})
 
-    async def ready(self) -> bool:
+    async def scrapes(self, count: int) -> bool:
+        """Whether it has been answered by so many: it takes some seconds to begin."""
         try:
             async with self.session.get(f"{self.url}/-/ready") as response:
-                return response.status == 200
+                if response.status != 200:
+                    return False
         except aiohttp.ClientConnectionError:
             return False
+        targets = map(json.mapping, json.array((await self.get("targets"))["activeTargets"]))
+        return [target["health"] for target in targets] == ["up"] * count
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +90,13 @@ def _series(found: dict[str, Json]) -> Series:
     return Series(frozenset(json.mapping(found["metric"])), tuple(filter(math.isfinite, values)))
 
 
-def _configured(folder: Path, target: str) -> Path:
-    """The example of deploy/, with another pace and target."""
+def _configured(folder: Path, targets: Sequence[str]) -> Path:
+    """The example of deploy/, with another pace and other targets."""
     config = document(EXAMPLE)
     config["global"] = {"scrape_interval": f"{STEP}s", "evaluation_interval": f"{STEP}s"}
     config["rule_files"] = [str(RULES / name) for name in config["rule_files"]]
     (job,) = config["scrape_configs"]
-    job["static_configs"] = [{"targets": [target]}]
+    job["static_configs"] = [{"targets": [*targets]}]
     path = folder / "prometheus.yaml"
     path.write_text(yaml.safe_dump(config))
     return path
@@ -106,8 +110,8 @@ def _free_port() -> int:
 
 
 @asynccontextmanager
-async def scraping(folder: Path, target: str) -> AsyncIterator[Prometheus]:
-    """A server that scrapes this `host:port`; nothing is left of it."""
+async def scraping(folder: Path, *targets: str) -> AsyncIterator[Prometheus]:
+    """A server that scrapes these, each a `host:port`; nothing is left of it."""
     assert shutil.which("prometheus"), "Prometheus is missing: run tests/install"
     address = f"127.0.0.1:{_free_port()}"
     log = folder / "prometheus.log"
@@ -115,7 +119,7 @@ async def scraping(folder: Path, target: str) -> AsyncIterator[Prometheus]:
         process = await asyncio.create_subprocess_exec(
             # Whatever becomes of the tests, it ends with them.
             *("setpriv", "--pdeathsig=KILL", "prometheus", "--log.level=warn"),
-            f"--config.file={_configured(folder, target)}",
+            f"--config.file={_configured(folder, targets)}",
             f"--storage.tsdb.path={folder / 'data'}",
             f"--web.listen-address={address}",
             stderr=stream,
@@ -124,7 +128,7 @@ async def scraping(folder: Path, target: str) -> AsyncIterator[Prometheus]:
         async with aiohttp.ClientSession() as session:
             server = Prometheus(session, f"http://{address}")
             async with asyncio.timeout(90):
-                while not await server.ready():
+                while not await server.scrapes(len(targets)):
                     assert process.returncode is None, log.read_text()
                     await asyncio.sleep(0.05)
             yield server

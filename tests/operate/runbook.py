@@ -1,6 +1,7 @@
 """deploy/alerts.md, read: its sections, and the commands in them that only look."""
 
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,9 +55,16 @@ def _commands(block: str) -> Iterator[str]:
 
 def stand_ins(folder: Path, log: bytes, pid: int) -> Path:
     """A folder for the PATH, with a `journalctl` that has this log, as the journal of a unit has it
-    (with what was said before the log began), and a `systemctl` that knows this process."""
+    (with what was said before the log began), and a `systemctl` that knows this process. The real
+    one, over a journal of nothing, says whether its options are right."""
     (folder / "journal").write_bytes(b"oc-gateway listens on http://127.0.0.1:8080\n" + log)
-    for name, said in (("journalctl", f"cat {folder / 'journal'}"), ("systemctl", f"echo {pid}")):
+    (empty := folder / "empty").mkdir(exist_ok=True)
+    judge = f'{shutil.which("journalctl")} --quiet --directory {empty} "$@"'
+    says = {
+        "journalctl": f"{judge} && cat {folder / 'journal'}",
+        "systemctl": f"echo {pid}",
+    }
+    for name, said in says.items():
         path = folder / name
         path.write_text(f"#!/bin/sh\n{said}\n")
         path.chmod(0o755)

@@ -10,7 +10,9 @@ from gateway.admin import gauges
 from gateway.core.events import Json
 from gateway.observe import families, gen_ai
 from gateway.wire import json
+from gateway.workers import gauges as workers
 from tests.operate.panels import DASHBOARDS, Panel, notes, panels, queried, read, variables
+from tests.operate.runbook import sections
 
 SOURCE: Json = {"type": "prometheus", "uid": "${datasource}"}
 
@@ -18,6 +20,15 @@ SOURCE: Json = {"type": "prometheus", "uid": "${datasource}"}
 BUILT_IN = {"__rate_interval", "__range"}
 
 WIDTH = 24
+
+# Characters of a description.
+LEAST_SAID = 30
+
+# Words in quotation marks that are no panel's title.
+ERRORS = {"unavailable"}
+
+# Ids of Grafana's own units.
+UNITS = {"short", "percentunit", "s", "bytes", "reqps", "ops", "cps"}
 
 
 def test_there_are_four() -> None:
@@ -72,7 +83,9 @@ def test_no_metric_is_forgotten() -> None:
     """Whatever the gateway counts of itself is on a dashboard."""
     names = {
         *(f"oc_gateway_{name}_total" for name in (*families.COUNTERS, *gauges.COUNTERS)),
+        *(f"oc_gateway_{name}_total" for name in workers.COUNTERS),
         *(f"oc_gateway_{name}" for name in (*families.HISTOGRAMS, *families.GAUGES)),
+        *(f"oc_gateway_{name}" for name in workers.GAUGES),
         *(f"oc_gateway_{name}" for name in (*families.RARE_GAUGES, *gauges.GAUGES)),
         *gen_ai.HISTOGRAMS,
     }
@@ -87,10 +100,46 @@ def _queries(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
 def test_panels_say_what_to_do(path: Path) -> None:
-    """In a sentence or more, behind the i in the panel's corner."""
-    silent = [str(panel) for panel in panels(read(path)) if not panel.description.endswith(".")]
+    """In a sentence or more, behind the i in the panel's corner; “By dialect.” would say what is
+    seen, and not what to make of it."""
+    said = {str(panel): panel.description for panel in panels(read(path))}
 
-    assert silent == []
+    assert [panel for panel, words in said.items() if not words.endswith(".")] == []
+    assert [panel for panel, words in said.items() if len(words) < LEAST_SAID] == []
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_panels_that_are_named_are_there(path: Path) -> None:
+    """Descriptions lead from one to the next, also to those of other dashboards."""
+    titles = {panel.title for each in DASHBOARDS for panel in panels(read(each))}
+    named = {
+        name for panel in panels(read(path)) for name in re.findall("“([^”]+)”", panel.description)
+    }
+
+    assert named - titles - ERRORS == set()
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_alerts_that_are_named_are_there(path: Path) -> None:
+    named = {
+        name
+        for panel in panels(read(path))
+        for name in re.findall(r"OcGateway[A-Z]\w+", panel.description)
+    }
+
+    assert named <= set(sections())
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_figures_have_a_unit(path: Path) -> None:
+    """One that Grafana knows: of any other it would write the id beside the figure."""
+    units = {
+        str(panel): panel.unit
+        for panel in panels(read(path))
+        if panel.kind in ("stat", "timeseries")
+    }
+
+    assert {panel: unit for panel, unit in units.items() if unit not in UNITS} == {}
 
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)

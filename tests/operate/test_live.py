@@ -1,5 +1,6 @@
-"""Dashboards, rules and the runbook before a live gateway under a mixed load with faults: a real
-Prometheus scrapes it, and is asked everything that an operator would see."""
+"""Dashboards, rules and the runbook before a live gateway under a mixed load with faults, and one
+of several workers that has lost one: a real Prometheus scrapes them, and is asked everything that
+an operator would see."""
 
 import asyncio
 import os
@@ -14,10 +15,12 @@ import pytest_asyncio
 from gateway.core.events import Json
 from gateway.wire import json
 from tests.e2e.reloading import Following
+from tests.operate.crew import Crewed, crewed
 from tests.operate.load import AGENTS, mixed, serving
 from tests.operate.panels import DASHBOARDS, Panel, filled, notes, panels, queried, read
 from tests.operate.prometheus import FILES, Prometheus, Series, scraping
 from tests.operate.runbook import Look, looks, stand_ins
+from tests.operate.test_rules import rules as written
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -28,6 +31,8 @@ ZEROS = {"Stopping": "it does not stop while it is watched"}
 RAISED = {
     "OcGatewayAvailabilityBurnFast",
     "OcGatewayConfigReloadFailed",
+    "OcGatewayWorkersMissing",
+    "OcGatewayWorkersRestarting",
     "OcGatewayUpstreamDown",
     "OcGatewayUpstreamFailing",
     "OcGatewayBreakerOpen",
@@ -39,7 +44,16 @@ RAISED = {
     "OcGatewayCertificateExpiring",
 }
 # And those that it must not: nothing is the matter with the process itself.
-QUIET = {"OcGatewayDown", "OcGatewayAbsent", "OcGatewayRestarting", "OcGatewayDrainingTooLong"}
+QUIET = {
+    "OcGatewayDown",
+    "OcGatewayAbsent",
+    "OcGatewayRestarting",
+    "OcGatewayNoWorker",
+    "OcGatewayDrainingTooLong",
+}
+
+# Sections of the runbook about gateways of several workers.
+OF_WORKERS = {"OcGatewayNoWorker", "OcGatewayWorkersMissing", "OcGatewayWorkersRestarting"}
 
 
 @dataclass(slots=True)
@@ -47,6 +61,7 @@ class Observed:
     """A load that is over, and what has seen it; the gateway still serves."""
 
     gateway: Following
+    crew: Crewed
     prometheus: Prometheus
     began: float
     ended: float
@@ -56,12 +71,13 @@ class Observed:
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def observed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Observed]:
     folder = tmp_path_factory.mktemp("operate")
-    async with serving(folder) as gateway:
-        target = gateway.gateway.admin.url.removeprefix("http://")
-        async with scraping(folder, target) as prometheus:
-            began, ended = await mixed(gateway)
+    async with serving(folder) as gateway, crewed(folder) as crew:
+        admins = gateway.gateway.admin.url, crew.gateway.admin
+        targets = (url.removeprefix("http://").rstrip("/") for url in admins)
+        async with scraping(folder, *targets) as prometheus:
+            began, ended = await mixed(gateway, crew)
             await _evaluated(prometheus)
-            yield Observed(gateway, prometheus, began, ended, folder)
+            yield Observed(gateway, crew, prometheus, began, ended, folder)
 
 
 async def _evaluated(prometheus: Prometheus) -> None:
@@ -137,6 +153,16 @@ async def test_every_rule_is_evaluated(observed: Observed) -> None:
     assert (broken, empty) == ({}, [])
 
 
+async def test_every_selector_finds_something(observed: Observed) -> None:
+    """A rule about a metric or a label that no gateway has would be silent for ever."""
+    said = "\n".join(rule["expr"] for rule in written())
+    selectors = set(re.findall(r"\b(?:(?:oc_gateway|process)[\w:]+|up)\b(?:\{[^}]*\})?", said))
+    found = {selector: await _drawn(observed, selector) for selector in selectors}
+
+    assert len(found) > 30
+    assert [selector for selector, drawn in found.items() if not drawn] == []
+
+
 async def test_alerts_go_off(observed: Observed) -> None:
     """What is wrong is said, and nothing else of the process."""
     rules = await observed.prometheus.rules()
@@ -175,13 +201,15 @@ async def test_the_runbook_shows_something(observed: Observed) -> None:
 
 async def _shown(observed: Observed, look: Look) -> str:
     """What a command prints; it and every part of its pipe have to succeed."""
-    gateway = observed.gateway
-    programs = stand_ins(observed.folder, gateway.log.getvalue(), os.getpid())
+    gateway, crew = observed.gateway, observed.crew
+    log = gateway.log.getvalue() + crew.log.encode()
+    programs = stand_ins(observed.folder, log, os.getpid())
+    of_workers = look.section in OF_WORKERS
     process = await asyncio.create_subprocess_exec(
         *("bash", "-euo", "pipefail", "-c", look.command),
         env={
             "PATH": f"{programs}:{os.environ['PATH']}",
-            "ADMIN": gateway.gateway.admin.url,
+            "ADMIN": crew.gateway.admin if of_workers else gateway.gateway.admin.url,
             "PROMETHEUS": observed.prometheus.url,
         },
         stdout=asyncio.subprocess.PIPE,

@@ -13,6 +13,7 @@ from gateway.observe.exchange import CLIENT_GONE, CLIENT_STALLED, COMPLETE
 from gateway.observe.families import HISTOGRAMS
 from gateway.observe.faults import FAULTS, Fault
 from tests.deploy.files import DEPLOY, Document, document
+from tests.metrics.test_documented import families
 from tests.operate.prometheus import EXAMPLE, FILES, RULES
 from tests.operate.runbook import looks, sections
 
@@ -78,6 +79,36 @@ def test_each_alert_is_tried_both_ways() -> None:
     assert set(_tried()) == both
 
 
+def test_the_series_of_tests_are_a_gateways() -> None:
+    """With names and labels that it has: alerts tried with others would be tried with nothing."""
+    known = {row.name: set(row.labels) for row in families()}
+    given = [
+        series["series"]
+        for path in TESTS
+        for test in document(path)["tests"]
+        for series in test["input_series"]
+    ]
+    ours = [series for series in given if series.startswith("oc_gateway_")]
+
+    assert len(ours) > 50
+    for series in ours:
+        name, _, labels = series.partition("{")
+        family = re.sub(r"_(bucket|count|sum)$", "", name)
+        assert set(re.findall(r"(\w+)=", labels)) - {"job", "instance", "le"} <= known[family]
+
+
+def test_the_runbooks_address_is_put_in(tmp_path: Path) -> None:
+    """As the file's head says."""
+    path = tmp_path / "alerts.rules.yml"
+    text = (RULES / path.name).read_text()
+    path.write_text(text)
+    (command,) = re.findall(r"^#\s+(sed .+)$", text, re.MULTILINE)
+    subprocess.run(["sh", "-euc", command], cwd=tmp_path, check=True)
+    urls = re.findall(r"^ +runbook_url: (\S+)#", path.read_text(), re.MULTILINE)
+
+    assert urls == ["https://your.own/place/alerts.md"] * len(ALERTS)
+
+
 @pytest.mark.parametrize("alert", ALERTS)
 def test_an_alert_says_what_to_do(alert: str) -> None:
     """Its words, how urgent it is, and its section of the runbook."""
@@ -123,10 +154,12 @@ def test_whose_failures_an_upstream_is_charged_with() -> None:
 def test_what_soon_is_is_a_bucket() -> None:
     """A `le` that no bucket has would find every answer late."""
     text = (RULES / "recording.rules.yml").read_text()
-    soon = set(re.findall(r'first_event_seconds_bucket\{le="([^"]+)"\}', text))
+    asked = re.findall(r'oc_gateway_(\w+)_bucket\{le="([^"]+)"\}', text)
 
-    assert soon <= {str(float(each)) for each in HISTOGRAMS["first_event_seconds"].buckets}
-    assert len(soon) == 1
+    assert {name for name, _ in asked} == {"first_event_seconds", "left_waiting_seconds"}
+    assert len({soon for _, soon in asked}) == 1
+    for name, soon in asked:
+        assert soon in {str(float(each)) for each in HISTOGRAMS[name].buckets}
 
 
 def test_recording_rules_are_named_alike() -> None:

@@ -55,6 +55,7 @@ CODES = {
     ErrorCode.UPSTREAM_DOWN: Told.NOTHING,
     ErrorCode.UPSTREAM_BUSY: Told.NOTHING,
     ErrorCode.UNAVAILABLE: Told.NOTHING,
+    ErrorCode.RESTARTING: Told.NOTHING,
     ErrorCode.INTERNAL: Told.NOTHING,
     # Said before any target is asked.
     ErrorCode.INVALID_BODY: Told.NOTHING,

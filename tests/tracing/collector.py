@@ -15,7 +15,7 @@ from opentelemetry.proto.trace.v1 import trace_pb2
 
 from tests.e2e.scripted import PATIENCE
 
-Value = str | int | bool | tuple[str, ...]
+Value = str | int | float | bool | tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +125,8 @@ def _value(value: AnyValue) -> Value:
             return value.int_value
         case "bool_value":
             return value.bool_value
+        case "double_value":
+            return value.double_value
         case kind:
             assert kind == "string_value", kind
             return value.string_value

@@ -16,7 +16,9 @@ from tests.e2e.scripted import (
     Script,
     ScriptedUpstream,
     Wait,
+    delta,
     document,
+    finish,
     openai_text,
     said,
     sse,
@@ -30,7 +32,12 @@ DOWN = document({"error": {"message": "GPU 7 is on fire", "type": "server_error"
 
 async def test_a_turn(start: Start, upstream: ScriptedUpstream, collector: Collector) -> None:
     """The request, its key, the attempt with its first event; each with what is known of it."""
-    upstream.answers(openai_text("Hello", " world"))
+    first: Json = {
+        "model": "m-2026-01-01",
+        "choices": [{"index": 0, "delta": {"role": "assistant"}}],
+    }
+    usage: Json = {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}
+    upstream.answers(sse(first, delta("Hello"), delta(" world"), finish(), usage))
     gateway = await start(traced(upstream.url, collector))
     answer = await gateway.chat_v2(X_Request_Id="r1")
     turn, auth, attempt = await collector.until(3)
@@ -57,11 +64,16 @@ async def test_a_turn(start: Start, upstream: ScriptedUpstream, collector: Colle
         "gen_ai.agent.id": "1",
         "gen_ai.conversation.id": line["conversation"],
     }
+    waited = attempt.attributes.pop("gen_ai.response.time_to_first_chunk")
+    assert isinstance(waited, float)
+    assert 0 < waited <= (attempt.ended - attempt.began) / 1e9
     assert attempt.attributes == {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "openai",
         "gen_ai.conversation.id": line["conversation"],
         "gen_ai.request.model": "m",
+        "gen_ai.request.stream": True,
+        "gen_ai.response.model": "m-2026-01-01",
         "gen_ai.response.finish_reasons": ("stop",),
         "gen_ai.usage.input_tokens": 3,
         "gen_ai.usage.output_tokens": 2,
@@ -91,6 +103,8 @@ async def test_a_whole_answer(
     assert beneath([auth, attempt], turn)
     assert attempt["gen_ai.response.finish_reasons"] == (reason,)
     assert attempt["gen_ai.usage.output_tokens"] == 2
+    assert attempt["gen_ai.request.stream"] is None
+    assert attempt["gen_ai.response.time_to_first_chunk"] is None
 
 
 @pytest.mark.parametrize("sampled", [True, False])

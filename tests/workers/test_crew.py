@@ -102,6 +102,23 @@ async def test_readiness_beside_one_that_hangs() -> None:
         await hanging.left.wait()
 
 
+async def test_how_many_answer() -> None:
+    """A scrape asks all that are ready; one that hangs or is not there does not count."""
+    counted = Metrics().take_report()
+    slots: Any = [
+        Answering(1, counted),
+        Answering(2, SILENT),
+        Answering(3, counted, ready=False),
+        Answering(4, counted),
+    ]
+    asked = Crew(slots, Metrics(), dict)
+    await asked.gather()
+    assert asked.answering == 2
+    slots[3].ready = False
+    await asked.gather()
+    assert asked.answering == 1
+
+
 async def test_nobody_there() -> None:
     """There is none, or none serves yet."""
     slots: Any = [Answering(1, None, ready=False)]

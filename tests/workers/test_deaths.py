@@ -148,6 +148,23 @@ async def test_queued_up_at_a_dead_one(tmp_path: Path) -> None:
     assert [answer.split(b" ", 2)[1] for answer in answers] == [b"200"] * 8
 
 
+async def test_one_that_hangs(tmp_path: Path) -> None:
+    """It is ready as far as anybody knows, and connections still lead to it: a scrape, which asks
+    it, says that it does not answer, and is written all the same."""
+    workers = "oc_gateway_workers"
+    async with several(tmp_path, config(2)) as gateway:
+        answering = [await gateway.total(workers, 'state="answering"')]
+        pids = await gateway.pids()
+        await halt(pids[:1])
+        answering.append(await gateway.total(workers, 'state="answering"'))
+        ready = await gateway.total(workers, 'state="ready"')
+        os.kill(pids[0], signal.SIGCONT)
+        await gateway.all_ready()
+        answering.append(await gateway.total(workers, 'state="answering"'))
+    assert answering == [2, 1, 2]
+    assert ready == 2
+
+
 async def test_a_file_that_is_no_use_any_more(tmp_path: Path) -> None:
     """A worker that dies while the file is wrong cannot be replaced, and the log says why; others
     serve, and once the file is mended there are as many as before."""
