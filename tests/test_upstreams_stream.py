@@ -8,6 +8,7 @@ from gateway.core.events import Event, Finish, FinishReason, Json, TextDelta
 from gateway.upstreams import stream
 from gateway.upstreams.refusals import failed
 from gateway.upstreams.remote import REMOTE
+from gateway.upstreams.stencil import Stencil
 from gateway.upstreams.stream import StreamDecoder, decoder, fields
 from gateway.wire import json
 from tests.golden_cases import decoded
@@ -20,6 +21,8 @@ DONE = Finish(FinishReason.STOP)
 
 class Words:
     """A reader of JSON strings: "end" ends the turn, and is announced by "last"."""
+
+    stencil: Stencil | None = None
 
     def __init__(self) -> None:
         self._last = False

@@ -135,6 +135,34 @@ def test_many_brackets_are_not_deep() -> None:
 ODD: list[Json] = [None, True, False, 0, -1, 1.5, "", "a", [], [1], {}, {"a": 1}]
 
 
+@pytest.mark.parametrize(
+    ("pieces", "texts"),
+    [
+        ([b"a"], ["a"]),
+        ([b"a", b"", rb"\"\n"], ["a", "", '"\n']),
+        ([b'a","b'], None),
+        ([b'a","b', b"c"], None),
+        ([b"a\\", b"b"], None),
+        ([b'a",["b', b"c", b'd"],"e'], None),
+        ([b'a",{"b":"', b'c"},"d'], None),
+        ([b"a\nb"], None),
+        ([rb"\ud83d"], None),
+    ],
+)
+def test_strings(pieces: list[bytes], texts: list[str] | None) -> None:
+    """Each piece is one string, whatever it would become together with the others."""
+    assert json.strings(pieces) == texts
+
+
+@pytest.mark.parametrize(
+    ("piece", "text"),
+    [(b"a", "a"), (rb"\ud83d", "\ufffd"), (b'a","b', None), (b"a\nb", None), (b'" ', None)],
+)
+def test_string(piece: bytes, text: str | None) -> None:
+    """As mended as any value."""
+    assert json.string(piece) == text
+
+
 def test_mapping_and_array() -> None:
     """The value if it is of that kind, else an empty one."""
     for value in ODD:

@@ -150,11 +150,13 @@ class Reply:
 
     def extend(self, events: Iterable[Event]) -> None:
         """Take up more events, in order."""
+        said = self._run_type
         for event in events:
-            if type(event) is self._run_type:
+            if type(event) is said:
                 self._run.append(event.text)
             else:
                 self._add(event)
+                said = self._run_type
 
     def folded(self) -> "Reply":
         """This reply with its text joined: once per run of deltas, for a join per event is

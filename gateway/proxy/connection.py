@@ -26,6 +26,10 @@ class Connection(asyncio.Protocol):
         self._on_free = on_free
         self._on_lost = on_lost
         self._answer: RemoteAnswer | None = None
+        self.pieces: list[bytes] = []
+        """Of the body that is arriving."""
+        # The parser's callback, once per event: not by a call of ours.
+        self.on_body = self.pieces.append
         # One for all answers: to make one costs as much as to parse a short answer.
         self._parser: Any = httptools.HttpResponseParser(self)
 
@@ -34,6 +38,7 @@ class Connection(asyncio.Protocol):
         `GatewayError(UPSTREAM_UNREACHABLE)` if the other side spoke or hung up before."""
         if self.transport.is_closing():  # nobody would tell the answer of its end once more
             raise GatewayError(ErrorCode.UPSTREAM_UNREACHABLE, "the upstream cannot be reached")
+        self.pieces.clear()
         self._answer = answer = RemoteAnswer(self, max_answer)
         self.transport.write(request)
         return answer
@@ -53,14 +58,15 @@ class Connection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
 
     def data_received(self, data: bytes) -> None:
-        if self._answer is None:
+        answer = self._answer
+        if answer is None:
             self.transport.abort()  # nobody asked: whatever it is, it is no answer to the next one
         else:
             try:
                 self._parser.feed_data(data)
             except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-                self._answer.broken()
-            self._answer.received(len(data))
+                answer.broken()
+            answer.received(len(data))
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._answer is not None:
@@ -81,12 +87,6 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         if self._answer is not None:
             self._answer.begin(self._parser.get_status_code())
-
-    def on_body(self, data: bytes) -> None:
-        # Once per event: not by a call of the answer's.
-        answer = self._answer
-        if answer is not None and not answer.completed:
-            answer.pieces.append(data)
 
     def on_message_complete(self) -> None:
         if self._answer is not None:

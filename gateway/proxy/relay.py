@@ -9,11 +9,11 @@ coroutine sleeps until the first content, until the client is slow, and until th
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 from gateway.core.codec import Decoder
 from gateway.core.errors import ErrorCode, GatewayError
-from gateway.core.events import CONTENT, Event, Failure, Finish
+from gateway.core.events import CONTENT, TERMINAL, Event, Failure, Finish
 from gateway.core.turn import Reply
 from gateway.proxy.answer import Answer
 
@@ -169,8 +169,8 @@ class Relay:
         self.events += len(events)
         self.reply.extend(events)
         last = events[-1]
-        if type(last) is Finish or type(last) is Failure:
-            self.terminal = last
+        if type(last) in TERMINAL:
+            self.terminal = cast("Finish | Failure", last)
             self.ended = time.monotonic()
             events.pop()
             self._wake_up()

@@ -24,6 +24,8 @@ class _Connection(Protocol):
     """What it arrives on."""
 
     transport: asyncio.Transport
+    pieces: list[bytes]
+    """Of a body, as the parser finds them."""
 
     def free(self, *, reusable: bool) -> None:
         """The exchange is over."""
@@ -40,14 +42,16 @@ class RemoteAnswer:
         self._connection: _Connection | None = connection
         self._left = max_answer
         self._in_head = True
-        self._plain = False
-        """The head is past, and the body is not packed: as nearly every one."""
         self._head_left = MAX_HEAD
         self._fields_left = MAX_HEAD
         self._paused = False
-        self.pieces: list[bytes] = []
-        """Of the body, that are still to be handed over."""
+        self._whole = 0
+        """How many pieces are the answer's, once it is complete."""
+        self.pieces = connection.pieces
+        """Of the body, that are still to be handed over; nothing of ours without a connection."""
         self._sink: Sink | None = None
+        self._straight: Sink | None = None
+        """The same, if a read can go there as it comes: the body is plain, and all is well."""
         self._decompressor: Decompressor | None = None
         self._pieces: Iterator[bytes] | None = None
         self._next_burst: asyncio.Handle | None = None
@@ -61,6 +65,8 @@ class RemoteAnswer:
 
     def relay(self, sink: Sink) -> None:
         self._sink = sink
+        if self._decompressor is None and self._error is None:
+            self._straight = sink
         self._flush()
 
     def pause(self) -> None:
@@ -76,7 +82,7 @@ class RemoteAnswer:
             self._connection.transport.resume_reading()
 
     def release(self) -> None:
-        self._sink, self._pieces, self.pieces = None, None, []
+        self._drop()
         if self._connection is None:
             return
         if self.completed or self._error:
@@ -86,7 +92,7 @@ class RemoteAnswer:
             self._grace = asyncio.get_running_loop().call_later(RELEASE_GRACE, self.close)
 
     def close(self) -> None:
-        self._sink, self._pieces, self.pieces = None, None, []
+        self._drop()
         self._free()
 
     def fail(self, error: GatewayError) -> None:
@@ -105,10 +111,13 @@ class RemoteAnswer:
     def received(self, size: int) -> None:
         """A read of so many bytes has been parsed."""
         self._left -= size
-        sink = self._sink
-        if self._plain and sink is not None and self._left >= 0 and self._error is None:
-            if self.pieces:
-                sink.data(self._taken())
+        if self._spoilt:
+            del self.pieces[self._whole :]
+        sink = self._straight
+        if sink is not None and self._left >= 0:
+            pieces = self.pieces
+            if pieces:
+                sink.data(pieces.pop() if len(pieces) == 1 else self._taken())
             if self.completed:
                 self._flush()
             return
@@ -155,14 +164,16 @@ class RemoteAnswer:
             self.headers.clear()  # an interim answer: the real one follows
             return
         self._decompressor = decompressor(self.headers.get("content-encoding", ""))
-        self._plain = self._decompressor is None
+        if self._decompressor is not None:
+            self._straight = None
         if not self.head.done():
             self.head.set_result(None)
 
     def complete(self, keep_alive: bool) -> None:
         if self.status >= 200:
             self._reusable = not self.completed and keep_alive
-            self.completed = True
+            if not self.completed:
+                self._whole, self.completed = len(self.pieces), True
 
     def message(self) -> None:
         """One begins. A second one on the connection would be an answer to nothing, also if it has
@@ -170,6 +181,12 @@ class RemoteAnswer:
         self._spoilt = self.completed
 
     # Inside.
+
+    def _drop(self) -> None:
+        """Nobody wants the rest."""
+        self._sink = self._straight = self._pieces = None
+        if self._connection is not None:
+            self._clear()
 
     def _check_head(self, size: int) -> None:
         self._in_head = not self.head.done()
@@ -185,7 +202,7 @@ class RemoteAnswer:
     def _note(self, error: GatewayError) -> None:
         self._reusable = False
         if self._error is None and not self.completed:
-            self._error = error
+            self._error, self._straight = error, None
         if not self.head.done():
             self.head.set_exception(error)
 
@@ -200,14 +217,17 @@ class RemoteAnswer:
         elif self.pieces:
             sink.data(self._taken())
         if (self.completed or self._error) and self._sink is sink and not self._is_packed():
-            self._sink = None
+            self._sink = self._straight = None
             sink.eof(self._error)
 
     def _taken(self) -> bytes:
-        pieces = self.pieces
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        pieces.clear()
+        data = b"".join(self.pieces)
+        self._clear()
         return data
+
+    def _clear(self) -> None:
+        self.pieces.clear()
+        self._whole = 0
 
     def _unpack(self, sink: Sink, inflate: Decompressor) -> None:
         """A burst of pieces of bounded size; the rest in another turn of the loop, or once the
@@ -236,8 +256,9 @@ class RemoteAnswer:
                     ErrorCode.UPSTREAM_OVERSIZED, "the upstream's answer is too large"
                 )
         except GatewayError as exc:
-            self._error, self.completed = exc, False
-            self._pieces, self.pieces = None, []
+            self._error, self._straight, self.completed = exc, None, False
+            self._pieces = None
+            self._clear()
             return
         sink.data(piece)
 
@@ -258,7 +279,7 @@ class RemoteAnswer:
         if self._grace is not None and (self.completed or self._error):
             self._free()
         elif self._grace is not None:
-            self.pieces.clear()
+            self._clear()
 
     def _free(self) -> None:
         if self._grace is not None:

@@ -15,6 +15,7 @@ from gateway.core.turn import Prompt
 from gateway.upstreams import folding, hosted
 from gateway.upstreams.refusals import failed, failure, failure_of, refusal
 from gateway.upstreams.sources import Sources
+from gateway.upstreams.stencil import Stencil
 from gateway.upstreams.stream import decoder, fields
 from gateway.wire import json
 
@@ -29,6 +30,8 @@ _NUMBER = re.compile(r"[0-9]{1,16}", re.ASCII)
 
 class BookbagV1Reader:
     """Frames `token`, `citations`, `done` and `error`."""
+
+    stencil: Stencil | None = None
 
     def __init__(self) -> None:
         self._sources = Sources()
@@ -78,6 +81,8 @@ class BookbagV1Reader:
 
 class BookbagV2Reader:
     """Frames in the shape of message parts, then `finish` or `error`, then `[DONE]`."""
+
+    stencil: Stencil | None = None
 
     def __init__(self) -> None:
         self._parts = hosted.Parts(_VENDOR)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from gateway.core.codec import Target
 from gateway.core.events import Event, Json
+from gateway.upstreams.stencil import Stencil
 from gateway.upstreams.stream import StreamDecoder
 from gateway.upstreams.ui_stream import UIStreamReader
 from gateway.wire import json
@@ -24,6 +25,8 @@ OPENINGS: dict[str, str] = {
 class Lines:
     """Bytes to frames: a line's code is the frame's name, `""` for a line that has none. It is
     linear in its input, however that is cut, and holds at most one line."""
+
+    between = False
 
     def __init__(self, *, max_event: int = DEFAULT_MAX_EVENT) -> None:
         self.oversized = False
@@ -65,6 +68,8 @@ Chunk = dict[str, Json]
 
 class DataStreamReader:
     """What one line means, by way of the reader of today's chunks."""
+
+    stencil: Stencil | None = None
 
     def __init__(self, chunks: UIStreamReader) -> None:
         self._chunks = chunks

@@ -62,7 +62,7 @@ class OpenAIReader:
         self._sources: Sources | None = None
         self._model: Json = None
         self._usage: Usage | None = None
-        self._stencil: Stencil | None = None
+        self.stencil: Stencil | None = None
         self._cuts = 0
         self._reason: FinishReason | None = None
         self._failed: ErrorCode | None = None
@@ -72,7 +72,7 @@ class OpenAIReader:
             return self._finish(self._reason or _OTHER)
         if name == "error":
             return [failure_of(data)]
-        if self._stencil is not None and (text := self._stencil.text(data)):
+        if self.stencil is not None and (text := self.stencil.text(data)):
             return [TextDelta(text)]
         chunk = fields(data)
         if text := _only_text(chunk):
@@ -89,7 +89,7 @@ class OpenAIReader:
         events = self._think.split(text)
         if self._think.outside:
             self._cuts += 1
-            self._stencil = cut(data, text, _HOLE, _only_text) if self._cuts <= MAX_CUTS else None
+            self.stencil = cut(data, text, _HOLE, _only_text) if self._cuts <= MAX_CUTS else None
         return events
 
     def document(self, body: Json) -> list[Event]:

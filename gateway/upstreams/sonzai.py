@@ -25,6 +25,7 @@ from gateway.core.events import (
 from gateway.upstreams.refusals import failed, failure, failure_of, refusal
 from gateway.upstreams.sonzai_pieces import KEY, Pieces
 from gateway.upstreams.sonzai_request import request
+from gateway.upstreams.stencil import Stencil
 from gateway.upstreams.stream import StreamDecoder, fields
 from gateway.upstreams.tool_calls import MAX_CALLS, arguments
 from gateway.wire import json
@@ -55,6 +56,8 @@ class SonzaiReader:
     may go on with another. What only Sonzai says is an extension by the chunk's type, and by `""`
     the side effects of the last chunk, which has none.
     """
+
+    stencil: Stencil | None = None
 
     def __init__(self, max_event: int) -> None:
         self._pieces = Pieces(max_event)

@@ -5,9 +5,9 @@ read all of that anew is half of what an event costs.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from gateway.core.events import Json
+from gateway.core.events import Event, Json, TextDelta
 from gateway.wire import json
 
 # A server may say something else in every chunk (a time, a count). After so many that served for
@@ -17,33 +17,58 @@ MAX_CUTS = 16
 # OpenAI's padding, the last member of a chunk, hides from listeners how long its text is.
 _PADDING = b',"obfuscation":"'
 
+# A frame of one, as most servers write it.
+_FIELD = b"data: "
+_END = b"\n\n"
+
 
 class Stencil:
-    """A chunk with a hole where its text was: what stands before and what after it."""
+    """A chunk with a hole where its text was, between its quotes."""
 
     def __init__(self, before: bytes, after: bytes) -> None:
-        self._before, self._after = before, after
-        self._around = len(before) + len(after)
+        """What stands before the hole and after it."""
+        self._before, self._after = _FIELD + before, after
+        self._around = len(self._before) + len(after)
+
+    def events(self, data: bytes) -> tuple[list[Event], bytes]:
+        """Those of the frames with such chunks that a read begins with, as far as none is empty,
+        and what is left of it to be read as any other."""
+        # Not by `split`, `find` or the like with what stands around: Python prepares itself for a
+        # long word anew at each place where it looks for it.
+        frames = data.split(_END)
+        rest = frames.pop()
+        if len(frames) == 1 and not rest:  # as most reads
+            text = self._filled(frames[0])
+            return ([TextDelta(text)], rest) if text else ([], data)
+        written = list(self._written(frames))
+        texts = json.strings(written) if written else None
+        if not texts or not all(texts):
+            return [], data
+        read = sum(map(len, written)) + len(written) * (self._around + len(_END))
+        return list(map(TextDelta, texts)), data[read:]
 
     def text(self, data: bytes) -> str | None:
         """The text of a chunk that differs in nothing else; None of any other."""
-        inside = data.removeprefix(self._before).removesuffix(self._after)
-        if len(data) - len(inside) != self._around:
-            data = _unpadded(data)
-            inside = data.removeprefix(self._before).removesuffix(self._after)
-            if len(data) - len(inside) != self._around:
-                return None
-        try:
-            # One value and a string is all that the hole can hold, or the whole would be no JSON.
-            text = json.loads(inside)
-        except json.InvalidJson:
-            return None
-        return text if type(text) is str else None
+        text = self._filled(_FIELD + data)
+        return self._filled(_FIELD + _unpadded(data)) if text is None else text
+
+    def _filled(self, frame: bytes) -> str | None:
+        inside = frame.removeprefix(self._before).removesuffix(self._after)
+        return json.string(inside) if len(frame) - len(inside) == self._around else None
+
+    def _written(self, frames: list[bytes]) -> Iterator[bytes]:
+        """What is in the hole of each frame, up to one that differs in more."""
+        before, after, around = self._before, self._after, self._around
+        for frame in frames:
+            inside = frame.removeprefix(before).removesuffix(after)
+            if len(frame) - len(inside) != around:
+                return
+            yield inside
 
 
 def hole(key: str) -> re.Pattern[bytes]:
-    """Finds a string under this key: all of it, its quotes included."""
-    return re.compile(rb'"%b": ?("(?:[^"\\]++|\\.)*+")' % key.encode())
+    """Finds a string under this key: all between its quotes."""
+    return re.compile(rb'"%b": ?"((?:[^"\\]++|\\.)*+)"' % key.encode())
 
 
 def cut(
@@ -58,7 +83,7 @@ def cut(
     # The proof that it is this string which is read, and no other one under such a key.
     other = text + "."
     try:
-        same = read(json.loads(before + json.dumps(other) + after)) == other
+        same = read(json.loads(before + json.dumps(other)[1:-1] + after)) == other
     except json.InvalidJson:
         return None
     return Stencil(before, after) if same else None

@@ -12,15 +12,23 @@ from gateway.core.codec import Target
 from gateway.core.errors import ErrorCode
 from gateway.core.events import TERMINAL, Event, Json
 from gateway.upstreams.refusals import failed
+from gateway.upstreams.stencil import Stencil
 from gateway.wire import json
 from gateway.wire.sse import DEFAULT_MAX_EVENT, Frame, Parser
 
 # A whole answer in one JSON document may be longer than an event, but not without bound.
 MAX_DOCUMENT = 16 << 20
 
+_BLANK = b"\n\n"
+
 
 class Reader(Protocol):
     """What one kind of upstream says. It may raise `InvalidJson`: the frame makes no sense."""
+
+    @property
+    def stencil(self) -> Stencil | None:
+        """Of the last frame, if the next may differ from it in its text alone: a text delta."""
+        ...
 
     def frame(self, name: str, data: bytes) -> list[Event]:
         """The events of one SSE frame; a terminal one comes last, and it is asked no more."""
@@ -41,6 +49,11 @@ class Framing(Protocol):
     @property
     def oversized(self) -> bool:
         """A frame was too large: it is lost, and so is all that follows."""
+        ...
+
+    @property
+    def between(self) -> bool:
+        """Whether what is fed next begins a frame, and is SSE as it stands."""
         ...
 
     def feed(self, data: bytes) -> list[Frame]: ...
@@ -76,10 +89,14 @@ class StreamDecoder:
                 data = self._sniff(data)
             if self._document is not None:
                 return self._gather(self._document, data)
-        framing = self._framing or self._begin()
-        frames = framing.feed(data)
-        events = self._read(frames) if frames else []
-        return self._checked(events) if framing.oversized else events
+        framing = self._framing
+        if framing is None:
+            return self._begun(data)
+        stencil = self._reader.stencil
+        if stencil is None or not framing.between or len(data) > self._max_event:
+            return self._framed(framing, data)
+        events, data = stencil.events(data)
+        return events + self._framed(framing, data) if data else events
 
     def eof(self) -> list[Event]:
         if self._over:
@@ -104,6 +121,18 @@ class StreamDecoder:
             return text
         self._streaming = bool(text)
         return data
+
+    def _begun(self, data: bytes) -> list[Event]:
+        """The first read. What the first frames look like may make the others cheap."""
+        framing = self._begin()
+        place = data.find(_BLANK, data.find(_BLANK) + len(_BLANK)) + len(_BLANK)
+        events = self._framed(framing, data[:place])
+        return events + self.feed(data[place:])
+
+    def _framed(self, framing: Framing, data: bytes) -> list[Event]:
+        frames = framing.feed(data)
+        events = self._read(frames) if frames else []
+        return self._checked(events) if framing.oversized else events
 
     def _begin(self) -> Framing:
         # Not before: a document needs none.

@@ -26,6 +26,7 @@ from gateway.core.events import (
 from gateway.upstreams.hosted import extension, finish, finish_reason
 from gateway.upstreams.refusals import failed, failure, failure_of
 from gateway.upstreams.sources import Sources
+from gateway.upstreams.stencil import Stencil
 from gateway.upstreams.stream import fields
 from gateway.upstreams.tool_calls import MAX_CALLS, arguments
 from gateway.wire import json
@@ -55,6 +56,8 @@ class UIStreamReader:
     `metadata` reads the vendor's own fields, from wherever a frame holds them; `document` a whole
     answer. The finish is held until `[DONE]` or the end of the body, for metadata may follow it.
     """
+
+    stencil: Stencil | None = None
 
     def __init__(
         self,

@@ -35,6 +35,8 @@ MAX_DEPTH = 200
 _WRITABLE_DEPTH = 254
 
 
+_STRINGS = {str}
+
 # An id is kept and sent back: nobody needs more characters, and nobody may make us keep more.
 MAX_IDENTIFIER = 512
 
@@ -55,6 +57,28 @@ def loads(data: bytes | bytearray) -> Json:
     return value
 
 
+def string(data: bytes) -> str | None:
+    """What stands between the quotes of one string; None if it cannot."""
+    quoted = b'"%b"' % data
+    try:
+        text: str = orjson.loads(quoted)
+    except orjson.JSONDecodeError:
+        return _string_mended(quoted)
+    return text
+
+
+def strings(pieces: list[bytes]) -> list[str] | None:
+    """What stands between the quotes of several strings; None if one of them needs mending."""
+    try:
+        # No string holds a line end as it stands: none begins in one piece and ends in another.
+        texts: list[str] = orjson.loads(b'["%b"]' % b'",\n"'.join(pieces))
+    except orjson.JSONDecodeError:
+        return None
+    # Quotes in a piece make more of it than one string, or what holds the strings behind it.
+    alone = len(texts) == len(pieces) and set(map(type, texts)) == _STRINGS
+    return texts if alone else None
+
+
 def loads_own(data: bytes | str) -> Json:
     """The value of what `dumps` wrote and we have kept: however deep."""
     value: Json = orjson.loads(data)
@@ -67,6 +91,14 @@ def _loads_mended(data: bytes | bytearray) -> Json:
     except orjson.JSONDecodeError as exc:
         raise InvalidJson from exc
     return value
+
+
+def _string_mended(quoted: bytes) -> str | None:
+    try:
+        value = _loads_mended(quoted)
+    except InvalidJson:
+        return None
+    return value if type(value) is str else None
 
 
 def _mended(data: bytes | bytearray) -> str:

@@ -34,6 +34,8 @@ class Parser:
     def __init__(self, *, max_event: int = DEFAULT_MAX_EVENT, blank_lines: bool = True) -> None:
         self.oversized = False
         """An event was larger than `max_event` bytes: it is lost, and so is all that follows."""
+        self.between = False
+        """What is fed next begins an event, and is no line end's second half."""
         self.last_event_id = ""
         self.retry: int | None = None
         """Milliseconds, the last the stream asked for."""
@@ -63,6 +65,7 @@ class Parser:
                 self._read(block, frames)
         if rest and not self.oversized:
             self._keep(rest)
+        self.between = not (self._pending or self._at_start or self._after_cr or self.oversized)
         return frames
 
     def eof(self) -> list[Frame]:
