@@ -47,6 +47,7 @@ from gateway.proxy.streams import LocalStreams
 from gateway.reload.reloader import Outcome, Reloader
 from gateway.seat import Seat, only_seat
 from gateway.stopping import Leaving
+from gateway.targets.breaker import State
 from gateway.targets.states import States
 
 
@@ -83,7 +84,7 @@ class Gateway:
         )
         self.ledger = Ledger()
         self.limiter = seat.limiter
-        self.states = States()
+        self.states = States(self._breaker_told)
         self._clients = self.snapshot.clients
         self._track()
         self._tracer = build_tracer(
@@ -283,6 +284,12 @@ class Gateway:
         except GatewayError as exc:
             return exc.message
         return None
+
+    def _breaker_told(self, target: str, state: State) -> None:
+        if state is State.CLOSED:
+            self._logger.info("breaker_closed", target=target)
+        else:
+            self._logger.warning("breaker_opened", target=target)
 
     def _store_failed(self, operation: str, exc: Exception) -> None:
         self.metrics.store_failed(operation)

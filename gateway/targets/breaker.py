@@ -6,6 +6,7 @@ what becomes of it closes the breaker or opens it again. Times are monotonic sec
 """
 
 from collections import deque
+from collections.abc import Callable
 from enum import StrEnum
 
 from gateway.config.upstreams import Breaker as Rules
@@ -28,7 +29,9 @@ class State(StrEnum):
 class Breaker:
     """One target's. The rules come with each call: a reload may change them."""
 
-    def __init__(self) -> None:
+    def __init__(self, told: Callable[[State], None] = lambda _state: None) -> None:
+        """`told`: that it has opened, perhaps once more, or closed."""
+        self._told = told
         self.opened = 0
         """How often, so far."""
         self._failures = 0
@@ -61,8 +64,10 @@ class Breaker:
 
     def recovered(self) -> None:
         """The turn that tries has its answer."""
-        self.closed, self._probing = True, False
+        was_open, self.closed, self._probing = not self.closed, True, False
         self._failures, self._recent = 0, _Recent()
+        if was_open:
+            self._told(State.CLOSED)
 
     def succeeded(self, now: float, rules: Rules) -> None:
         """A turn ended well."""
@@ -97,6 +102,7 @@ class Breaker:
             self.opened += 1
             self.closed = False
             self._open_until = now + rules.open_for
+            self._told(State.OPEN)
 
 
 class _Recent:

@@ -1,10 +1,11 @@
 """Every target's state, under its name: it outlives the config that names it."""
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
 
 from gateway.config.routes import RouteTarget
-from gateway.targets.breaker import Breaker
+from gateway.targets.breaker import Breaker, State
 from gateway.targets.retries import Budget
 from gateway.targets.slots import Slots
 
@@ -24,11 +25,11 @@ class Checked:
 class TargetState:
     """One target's."""
 
-    def __init__(self, name: str, upstream: str, checked: Checked) -> None:
+    def __init__(self, name: str, upstream: str, checked: Checked, breaker: Breaker) -> None:
         self.name = name
         self.upstream = upstream
         self.checked = checked
-        self.breaker = Breaker()
+        self.breaker = breaker
         self.slots = Slots()
         self.budget = Budget()
 
@@ -46,7 +47,9 @@ class TargetState:
 class States:
     """One gateway's."""
 
-    def __init__(self) -> None:
+    def __init__(self, told: Callable[[str, State], None] = lambda _target, _state: None) -> None:
+        """`told`: that a target's breaker has opened, or closed."""
+        self._told = told
         self._targets: dict[str, TargetState] = {}
         self._checked: dict[str, Checked] = {}
 
@@ -61,7 +64,8 @@ class States:
         state = self._targets.get(target.name)
         if state is None:
             upstream = target.target.upstream
-            state = TargetState(target.name, upstream, self.checked(upstream))
+            breaker = Breaker(partial(self._told, target.name))
+            state = TargetState(target.name, upstream, self.checked(upstream), breaker)
             self._targets[target.name] = state
         return state
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.core.events import Json
+from gateway.wire import json
 from tests.e2e.conftest import Start
 from tests.e2e.running import CHATS, Running, config, eventually
 from tests.e2e.scripted import (
@@ -44,6 +45,13 @@ def opened(gateway: Running) -> int:
     return next(iter(gateway.gateway.states)).breaker.opened
 
 
+def told(gateway: Running) -> list[tuple[object, object]]:
+    """What the log has said of the target."""
+    mine = [line for line in gateway.log_lines() if "breaker" in json.text(line["event"])]
+    assert {line["target"] for line in mine} == {"main/m"}
+    return [(line["level"], line["event"]) for line in mine]
+
+
 @pytest.mark.parametrize("dialect", CHATS)
 async def test_a_single_target_that_is_down_is_not_asked(
     dialect: str, start: Start, upstream: ScriptedUpstream
@@ -76,6 +84,7 @@ async def test_one_turn_tries_and_closes_it(start: Start, upstream: ScriptedUpst
     assert breakers(gateway)["main/m"] == "closed"
     assert (await gateway.chat_v2()).text == "Hello"
     assert len(upstream.requests) == FIVE + 2
+    assert told(gateway) == [("warning", "breaker_opened"), ("info", "breaker_closed")]
 
 
 async def test_a_try_that_fails_opens_it_again(start: Start, upstream: ScriptedUpstream) -> None:
@@ -87,6 +96,7 @@ async def test_a_try_that_fails_opens_it_again(start: Start, upstream: ScriptedU
 
     assert (await gateway.chat_v2()).status == 502
     assert opened(gateway) == 2
+    assert told(gateway) == [("warning", "breaker_opened")] * 2
 
 
 async def test_a_client_that_leaves_a_try_makes_room_for_the_next(

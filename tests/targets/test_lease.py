@@ -6,7 +6,7 @@ import pytest
 
 from gateway.config.routes import RouteTarget
 from gateway.core.errors import ErrorCode
-from gateway.targets.breaker import State
+from gateway.targets.breaker import Breaker, State
 from gateway.targets.lease import Lease
 from gateway.targets.states import Checked, TargetState
 from tests.targets.making import rules, target
@@ -101,7 +101,7 @@ class Turns:
 
     def __init__(self, of: RouteTarget = TARGET) -> None:
         self.of, self.clock = of, Clock()
-        self.state = TargetState(of.name, of.target.upstream, Checked())
+        self.state = TargetState(of.name, of.target.upstream, Checked(), Breaker())
 
     def breaker(self) -> State:
         return self.state.breaker.state(self.clock.now)
