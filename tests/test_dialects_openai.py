@@ -563,11 +563,14 @@ def test_the_familys_decoder_reads_it(ask: ChatRequest) -> None:
         ToolCallDelta("call_1", '{"order":'),
         ToolCallDelta("call_1", "7}"),
         ToolCall("call_1", "order_status", {"order": 7}, echo={"g": 1}),
-        *([Metadata(usage=Usage(3, 2))] if ask.include_usage else []),
-        Finish(FinishReason.TOOL_CALLS),
     ]
+    usage = Usage(3, 2) if ask.include_usage else None
+    # Every chunk names a model: the agent's.
+    known, finish = Metadata(model="Support", usage=usage), Finish(FinishReason.TOOL_CALLS)
     decoder = UPSTREAMS["openai"].decoder(Target(upstream="t"))
-    assert decoder.feed(stream(*events, ask=ask)) + decoder.eof() == events
+    written = stream(*events, Metadata(usage=usage), finish, ask=ask)
+
+    assert decoder.feed(written) + decoder.eof() == [*events, known, finish]
 
 
 # Whole answers
