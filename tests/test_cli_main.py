@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from gateway import __version__
 from gateway.cli.main import build_parser, main
-from tests.serving import ROOT, cli, environment
+from tests.serving import ROOT, cli, demo_config, environment
 
 COMMANDS = [
     ["run"],
@@ -116,3 +117,68 @@ except SystemExit:
     }
     assert roots - sys.stdlib_module_names == {"gateway"}
     assert roots & _SLOW == set()
+
+
+# What the demo has no use for: other stores, signed keys, certificates, traces, several processes,
+# and of anyio the half that waits.
+_UNUSED = {
+    "anyio._backends",
+    "asyncpg",
+    "cryptography",
+    "gateway.auth.refresher",
+    "gateway.auth.signed",
+    "gateway.config.certificate",
+    "gateway.conversations.postgres",
+    "gateway.observe.otel",
+    "gateway.workers.supervisor",
+    "jwt",
+    "opentelemetry",
+}
+
+
+def test_a_start_loads_what_it_uses(tmp_path: Path) -> None:
+    """Nothing of the features that the configuration leaves out."""
+    code = f"""
+import os, signal, sys
+from gateway.cli import main, run
+def greeting(gateway):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return " ".join(sys.modules)
+run.greeting = greeting
+sys.exit(main.main(["run", "--port", "0", "--config", {str(demo_config(tmp_path))!r}]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+        env=environment(),
+        check=True,
+    )
+    loaded = set(done.stdout.partition("\n")[0].split())
+    assert "gateway.proxy.pipeline" in loaded
+    assert loaded & _UNUSED == set()
+
+
+@pytest.mark.parametrize("args", [[], ["--routes"]])
+def test_a_check_loads_no_server(args: list[str]) -> None:
+    """It reads the file, and nothing that serves, logs or encrypts."""
+    code = f"""
+import sys
+from gateway.cli.main import main
+exit = main(["check", "gateway.toml", *{args}])
+print(*sys.modules, file=sys.stderr)
+sys.exit(exit)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+        env=environment(),
+        check=True,
+    )
+    unwanted = {"aiohttp", "asyncio", "cryptography", "prometheus_client", "structlog", "uvloop"}
+    assert set(done.stderr.split()) & unwanted == set()

@@ -13,6 +13,7 @@ from gateway.core.errors import ErrorCode, GatewayError
 from gateway.http.connection import OUTERMOST
 from gateway.http.middleware import Handler, Outermost
 from gateway.http.paths import Paths
+from gateway.http.request import Request
 from gateway.http.server import Listener
 from gateway.observe.ledger import Ledger
 from gateway.observe.logs import build_logger
@@ -174,6 +175,75 @@ async def test_pipelined_requests(connect: Connect) -> None:
     for body in (b"one", b"two", b"th3"):
         assert (await answer(reader)).startswith(OK)
         assert await reader.readexactly(3) == body
+
+
+async def test_whole_requests_before_and_after_one_in_pieces(connect: Connect) -> None:
+    """What has come whole is served without a task of its own, and the rest by aiohttp: both in
+    order, on one connection."""
+    reader, writer = await connect(serving(echo))
+    request = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 3\r\n\r\n"
+    for pieces in ((request + b"one",), (request, b"t", b"wo"), (request + b"thr",)):
+        for piece in pieces:
+            writer.write(piece)
+            await asyncio.sleep(0.01)
+        assert (await answer(reader)).startswith(OK)
+        assert await reader.readexactly(3) == b"".join(pieces)[-3:]
+
+
+async def test_a_client_that_leaves_cancels_its_request(connect: Connect) -> None:
+    """Also without a task of its own."""
+    over: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    async def hang(_request: web.Request) -> web.Response:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            over.set_result(True)
+            raise
+        return web.Response()
+
+    _, writer = await connect(serving(hang))
+    writer.write(REQUEST)
+    await asyncio.sleep(0.01)
+    writer.transport.abort()
+    async with asyncio.timeout(PATIENCE):
+        assert await over
+
+
+@pytest.mark.parametrize("target", ["/?a=%62", "http://test/?a=%62"])
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("kept", ["close", "keep-alive"])
+async def test_what_a_request_has(connect: Connect, target: str, version: str, kept: str) -> None:
+    """All that aiohttp's own has; and what is an attribute of ours says what its property does."""
+    differ: list[str] = []
+
+    async def compare(ours: web.Request) -> web.Response:
+        assert isinstance(ours, Request)
+        theirs = web.Request(
+            ours._message,
+            ours._payload,
+            ours._protocol,
+            ours._payload_writer,
+            ours._task,
+            ours._loop,
+            client_max_size=ours._client_max_size,
+            client_max_fields=ours._client_max_fields,
+        )
+        has, should = vars(ours), vars(theirs)
+        differ.extend(has.keys() ^ should.keys() ^ {"_match_info"})  # which is the router's
+        given = should.keys() - {"_cache"}  # of what it was asked since
+        differ.extend(name for name in given if has[name] != should[name])
+        said = ("url", "host", "remote", "path", *Request.__slots__)
+        differ.extend(name for name in said if getattr(ours, name) != getattr(theirs, name))
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_put("/", compare)
+    reader, writer = await connect(app)
+    lines = f"PUT {target} HTTP/{version}\r\nHost: test\r\nConnection: {kept}\r\n\r\n"
+    writer.write(lines.encode())
+    assert b" 200 " in await answer(reader)
+    assert not differ
 
 
 async def broken(request: web.Request) -> web.Response:

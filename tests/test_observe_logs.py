@@ -13,6 +13,8 @@ import pytest
 from gateway.core.events import Json, Usage
 from gateway.observe.exchange import Exchange, Operation
 from gateway.observe.logs import Logger, build_logger
+from gateway.observe.trace import PassedOn
+from gateway.observe.trace_context import TraceContext
 from gateway.wire import json
 
 
@@ -59,6 +61,35 @@ def test_what_it_cost(stream: io.BytesIO, logger: Logger) -> None:
     assert (line["duration_ms"], line["first_event_ms"]) == (1500.0, 250.0)
     assert (line["input_tokens"], line["credits"]) == (0, 1.5)
     assert "output_tokens" not in line
+
+
+@pytest.mark.parametrize("field", ["dialect", "agent", "target", "client", "workspace", "key_id"])
+def test_each_line_is_its_own(field: str, stream: io.BytesIO, logger: Logger) -> None:
+    """What requests of one caller have in common is written once, and is nobody else's."""
+    for number, value in enumerate(("one", "other", "one")):
+        exchange = Exchange(f"r{number}", "bookbag-v2", 0.0, agent="1", client="127.0.0.1")
+        setattr(exchange, field, value)
+        logger.request(exchange)
+    name = "key" if field == "key_id" else field
+    told = [(line["request_id"], line[name]) for line in lines(stream)]
+    assert told == [("r0", "one"), ("r1", "other"), ("r2", "one")]
+
+
+def test_where_a_line_is_in_pieces(stream: io.BytesIO) -> None:
+    """Its fields are in their order, and each as JSON writes it, whichever of them are known."""
+    logger = build_logger("info", stream).bind(worker=7)
+    exchange = Exchange("r1", 'a"b', 0.0, agent="\\", conversation="c\n", tried=("a: b",))
+    exchange.drained, exchange.waited = "complete", 0.0125
+    exchange.trace = PassedOn(TraceContext("0" * 32, "0" * 16, 0))
+    logger.request(exchange)
+    (line,) = lines(stream)
+    assert list(line)[:6] == ["timestamp", "level", "event", "worker", "request_id", "trace_id"]
+    assert list(line)[6:] == [
+        *("dialect", "agent", "conversation", "outcome", "drained", "stream", "status", "attempts"),
+        *("failed", "duration_ms", "waited_ms", "events", "received_bytes", "sent_bytes"),
+    ]
+    assert (line["dialect"], line["agent"], line["conversation"]) == ('a"b', "\\", "c\n")
+    assert (line["waited_ms"], line["failed"]) == (12.5, ["a: b"])
 
 
 @pytest.mark.parametrize("text", ['a"b\\', "two\nlines", "\u2028\x1b[31m", "注文"])

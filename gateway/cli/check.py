@@ -79,12 +79,12 @@ def _without_secrets(config: "Config") -> "Config":
 
 def _check_certificate(config: "Config", base: Path) -> None:
     """Raises `ConfigError` for one that is no use now; of one that is not here, a warning tells."""
+    if config.server.tls is None:
+        return
     from gateway.config.certificate import read_certificate
     from gateway.config.problems import ConfigError, Problem
     from gateway.config.secrets import MissingSecret
 
-    if config.server.tls is None:
-        return
     try:
         fault = read_certificate(config.server.tls, base).fault(time.time())
     except MissingSecret:
@@ -96,15 +96,22 @@ def _check_certificate(config: "Config", base: Path) -> None:
 
 def _warnings(config: "Config", base: Path) -> Iterator[str]:
     from gateway.config.secrets import missing
-    from gateway.observe.tracing import NOT_INSTALLED, is_installed
 
     yield from map(str, missing(config, base, os.environ))
-    if config.tracing.enabled and not is_installed():
-        yield NOT_INSTALLED
+    yield from _extra_warnings(config)
     workspaces = {agent.workspace for agent in config.agents}
     for index, key in enumerate(config.keys):
         if key.workspace not in workspaces:
             yield f'keys[{index}].workspace (key {key.id}): "{key.workspace}" has no agents'
+
+
+def _extra_warnings(config: "Config") -> Iterator[str]:
+    if not config.tracing.enabled:
+        return
+    from gateway.observe.tracing import NOT_INSTALLED, is_installed
+
+    if not is_installed():
+        yield NOT_INSTALLED
 
 
 def _counted(config: "Config") -> str:

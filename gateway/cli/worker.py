@@ -23,9 +23,14 @@ def define(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    import asyncio
     import gc
     import signal
+
+    # As in `run`, before what takes long to import.
+    gc.set_threshold(0)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, signal.SIGTERM})
+
+    import asyncio
     from socket import socket
 
     import uvloop
@@ -34,8 +39,6 @@ def run(args: argparse.Namespace) -> int:
     from gateway.observe.strays import collect_strays
     from gateway.workers.worker import work
 
-    gc.set_threshold(0)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, signal.SIGTERM})
     logger = build_logger().bind(worker=args.number)
     collect_strays(logger)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

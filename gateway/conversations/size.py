@@ -6,6 +6,7 @@ from sys import getsizeof
 from gateway.core.conversation import Part, Role, StoredMessage
 from gateway.core.events import Citations, Json, TextDelta, ToolCall, ToolOutput, Usage
 
+_ASSISTANT = Role.ASSISTANT
 _NUMBER = 32
 _PLACE = 8
 # A text beside its letters, which take a byte each if they are ASCII, as nearly all are.
@@ -27,8 +28,10 @@ def size_of(messages: Iterable[StoredMessage]) -> int:
                 total += _SAID + len(part.text)
             else:
                 total += _PLACE + _part(part)
-        if message.role is Role.ASSISTANT:
-            total += _ANSWER + _length(message.model)
+        if message.role is _ASSISTANT:
+            total += _ANSWER
+            if message.model:
+                total += len(message.model)
             if message.upstream_conversation or message.upstream_message:
                 total += _length(message.upstream_conversation) + _length(message.upstream_message)
     return total

@@ -24,6 +24,8 @@ from gateway.core.events import FinishReason, TextDelta, Usage
 from gateway.core.frozen import frozen
 from gateway.core.turn import ChatRequest, Turn
 
+_USER, _ASSISTANT = Role.USER, Role.ASSISTANT
+
 # Characters of the user's first message that are the conversation's title.
 _TITLE = 80
 
@@ -129,7 +131,7 @@ class Turns:
         said = StoredMessage(
             opened.answer,
             position,
-            Role.ASSISTANT,
+            _ASSISTANT,
             answer.parts,
             now,
             answer.finish,
@@ -196,7 +198,7 @@ class Turns:
     ) -> Opened:
         """A turn with a question of its own."""
         length = found.length
-        question = StoredMessage(self._mint(), length, Role.USER, (TextDelta(text),), now)
+        question = StoredMessage(self._mint(), length, _USER, (TextDelta(text),), now)
         return self._opened(found, (*before, question), question, length)
 
     def _opened(

@@ -78,6 +78,8 @@ WORDS: dict[ErrorCode, tuple[int, str]] = {
 class BookbagV2Encoder:
     """Events to v2 frames."""
 
+    __slots__ = ("_metadata", "_turn", "dropped")
+
     def __init__(self, turn: Turn, _ask: ChatRequest) -> None:
         self.dropped = Drops()
         self._turn = turn

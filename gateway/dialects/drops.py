@@ -21,6 +21,8 @@ def unsaid(parts: Iterable[Event], words: frozenset[type]) -> "Drops":
 class Drops(dict[str, int]):
     """Dropped events of one turn, by type."""
 
+    __slots__ = ()
+
     def count(self, event: Event) -> bytes:
         """Counts it, and says nothing."""
         kind = type(event)

@@ -18,6 +18,7 @@ from aiohttp.http import HttpProcessingError
 
 from gateway.core.errors import GatewayError
 from gateway.http.middleware import Outermost
+from gateway.http.one_by_one import OneByOne
 
 OUTERMOST: Final = web.AppKey("outermost", Outermost)
 """Who answers for an application what never becomes a request of it."""
@@ -34,7 +35,7 @@ _HIGH_WATER = 64 << 10
 _GOODBYE = 0.05
 
 
-class Connection(web.RequestHandler):
+class Connection(OneByOne):
     """One connection of a client.
 
     `parting` tells whether the gateway is about to leave. `head_timeout` is in seconds: a

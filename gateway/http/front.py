@@ -51,13 +51,13 @@ class Front:
             self._chats.clear()
         self._chats[request.raw_path] = _Chat(match, resource.canonical, dialect, answer)
 
-    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+    def _serve(self, request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
         assert isinstance(request, web.Request)
         chat = self._chats.get(request.raw_path)
         if chat is None or request.method != hdrs.METH_POST or hdrs.EXPECT in request.headers:
-            return await self._otherwise(request)
+            return self._otherwise(request)
         request._match_info = chat.match
-        return await self._outermost.serve(request, chat.answer, chat.dialect, chat.path)
+        return self._outermost.serve(request, chat.answer, chat.dialect, chat.path)
 
 
 FRONT: Final = web.AppKey("front", Front)

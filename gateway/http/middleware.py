@@ -144,7 +144,7 @@ class Outermost:
         return self._new_id()
 
     def _new_id(self) -> str:
-        return f"{self._draw(128):032x}"
+        return self._draw(128).to_bytes(16).hex()
 
     def _headers(self, exchange: Exchange, origin: str | None) -> dict[str, str]:
         ours = {"Server": "oc-gateway", "X-Request-Id": exchange.request_id, **VARY}

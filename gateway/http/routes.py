@@ -18,6 +18,8 @@ from gateway.proxy.records import RecordRequests
 from gateway.proxy.resuming import Resumption
 from gateway.wire import json
 
+_CHAT = Operation.CHAT
+
 
 def build_public(
     paths: Paths,
@@ -54,7 +56,7 @@ def build_public(
 
 def _chat(pipeline: Pipeline, dialect: Dialect, front: Front, paths: Paths) -> Handler:
     def chat(request: web.Request, exchange: Exchange) -> Awaitable[web.StreamResponse]:
-        exchange.operation = Operation.CHAT
+        exchange.operation = _CHAT
         return pipeline.chat(request, dialect, request.match_info.get("agent"), exchange)
 
     async def handler(request: web.Request) -> web.StreamResponse:

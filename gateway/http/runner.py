@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any, cast
 from weakref import WeakSet
 
@@ -10,6 +11,7 @@ from aiohttp import hdrs, web
 from gateway.http.connection import OUTERMOST, Connection
 from gateway.http.front import FRONT
 from gateway.http.middleware import Outermost
+from gateway.http.request import Request
 
 _Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -63,6 +65,7 @@ class Runner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
+        made.request_factory = partial(self.app._make_request, _cls=Request)
         outermost, front = self.app.get(OUTERMOST), self.app.get(FRONT)
         if outermost is not None:
             made.request_handler = _ignoring_expectations(made.request_handler, outermost)
@@ -73,7 +76,7 @@ class Runner(web.AppRunner):
             lambda server: Connection(
                 server,
                 outermost,
-                lambda: server.parting,
+                server.is_parting,
                 self._head_timeout,
                 **self._options,
             ),
@@ -91,6 +94,8 @@ class _Server(web.Server):
         )
         self._connect = connect
         self.parting = False
+        # One function for all connections, where each would have a method of its own.
+        self.is_parting = lambda: self.parting
         self.arriving: WeakSet[Connection] = WeakSet()
         """Accepted, and not yet a connection."""
 

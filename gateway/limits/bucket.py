@@ -13,6 +13,9 @@ from gateway.config.values import Rate
 _ROUNDING = 1e-6
 _ONE = 1 - _ROUNDING
 
+# A named tuple's own way is a function in Python around this one.
+_made = tuple.__new__
+
 
 class State(NamedTuple):
     """A bucket as the last take left it."""
@@ -66,15 +69,10 @@ def _left(
     one = period / capacity
     full_at = at + (capacity - tokens) * one
     whole = int(tokens + _ROUNDING)
-    decision = Decision(
-        allowed,
-        capacity,
-        whole if whole > 0 else 0,
-        # A clock that went back has to come back to `at` before anything is refilled.
-        0.0 if allowed else at - now + (1 - tokens) * one,
-        full_at - now,
-    )
-    return State(tokens, at, full_at), decision
+    # A clock that went back has to come back to `at` before anything is refilled.
+    retry_after = 0.0 if allowed else at - now + (1 - tokens) * one
+    left = allowed, capacity, whole if whole > 0 else 0, retry_after, full_at - now
+    return _made(State, (tokens, at, full_at)), _made(Decision, left)
 
 
 def _refilled(state: State | None, rate: Rate, now: float) -> tuple[float, float]:

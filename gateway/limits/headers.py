@@ -16,12 +16,14 @@ def headers(decision: Decision, tier_name: str, rate: Rate, wall_now: float) -> 
 
     `wall_now` is Unix seconds. `tier_name` needs no escaping: the config lets none have a quote.
     """
+    _, limit, remaining, _, reset_after = decision
+    capacity, period = rate
     return {
-        "X-RateLimit-Limit": str(decision.limit),
-        "X-RateLimit-Remaining": str(decision.remaining),
-        "X-RateLimit-Reset": str(ceil(wall_now + decision.reset_after)),
-        "RateLimit-Policy": f'"{tier_name}";q={rate.capacity};w={ceil(rate.period)}',
-        "RateLimit": f'"{tier_name}";r={decision.remaining};t={ceil(decision.reset_after)}',
+        "X-RateLimit-Limit": str(limit),
+        "X-RateLimit-Remaining": str(remaining),
+        "X-RateLimit-Reset": str(ceil(wall_now + reset_after)),
+        "RateLimit-Policy": f'"{tier_name}";q={capacity};w={ceil(period)}',
+        "RateLimit": f'"{tier_name}";r={remaining};t={ceil(reset_after)}',
     }
 
 

@@ -42,17 +42,17 @@ class Ledger:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self.turns: Counter[tuple[str, str]] = Counter()
         """How many turns ended, by agent and outcome."""
-        self._open: dict[int, Exchange] = {}
+        self._open: dict[Exchange, None] = {}
         self._failures: deque[Failed] = deque(maxlen=_KEPT)
         self._refusals: deque[Failed] = deque(maxlen=_KEPT)
         self._clock = clock
 
     def begin(self, exchange: Exchange) -> None:
-        self._open[id(exchange)] = exchange
+        self._open[exchange] = None
 
     def end(self, exchange: Exchange) -> None:
         """It is over, and its record is complete."""
-        self._open.pop(id(exchange), None)  # what does not parse has never begun
+        self._open.pop(exchange, None)  # what does not parse has never begun
         if exchange.turn:
             self.turns[exchange.agent, exchange.outcome] += 1
         if exchange.outcome != COMPLETE:
@@ -63,7 +63,7 @@ class Ledger:
     @property
     def open(self) -> list[Exchange]:
         """The oldest first."""
-        return list(self._open.values())
+        return list(self._open)
 
     @property
     def failures(self) -> list[Failed]:

@@ -6,6 +6,8 @@ import traceback
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
+from itertools import chain
 from operator import attrgetter, itemgetter
 from typing import Any, BinaryIO, Protocol, cast
 from zlib import crc32
@@ -41,26 +43,25 @@ def build_logger(
     stream = stream or sys.stderr.buffer
     if form == "auto":
         form = "text" if stream.isatty() else "json"
-    lines = LogStream(stream, _lines_lost)
-    wrapper = structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()])
+    lines, least = LogStream(stream, _lines_lost), logging.getLevelNamesMapping()[level.upper()]
     logger: Logger = structlog.wrap_logger(
         structlog.BytesLogger(cast("BinaryIO", lines)),
         processors=[
             _locate_exception,
             *(_text(colors=stream.isatty()) if form == "text" else [_render]),
         ],
-        wrapper_class=_with_requests(wrapper, lines, form, sample),
+        wrapper_class=_with_requests(least, lines, form, sample),
         cache_logger_on_first_use=True,
     )
     return logger
 
 
-def _with_requests(
-    wrapper: type[FilteringBoundLogger], lines: LogStream, form: Form, sample: float
-) -> type[Logger]:
-    """The same with a line for each request, which as JSON takes none of structlog's steps: they
-    cost four times what the line does."""
+def _with_requests(least: int, lines: LogStream, form: Form, sample: float) -> type[Logger]:
+    """structlog's for this level with a line for each request, which as JSON takes none of its
+    steps: they cost four times what the line does."""
+    wrapper: type[FilteringBoundLogger] = structlog.make_filtering_bound_logger(least)
     limit = sample * (1 << 32)
+    shared = lru_cache(_CALLERS)(_written)
 
     class Requests(wrapper):  # type: ignore[misc, valid-type]  # it is made for a level
         def request(self, exchange: Exchange) -> None:
@@ -71,24 +72,35 @@ def _with_requests(
                     return
             elif FAULTS.get(exchange.outcome, Fault.CLIENT) is not Fault.CLIENT:
                 level = logging.WARNING
-            if not self.is_enabled_for(level):
+            if level < least:
                 return
             if form == "text":
                 self.log(level, "request", **_for_people(_known(exchange)))
             else:
-                known = {**self._context, **_known(exchange)} if self._context else _known(exchange)
-                lines.hold(_line(_LEVELS[level], "request", known) + b"\n")
+                bound = _members(self._context) if self._context else b""
+                lines.hold(
+                    b'{"timestamp":%b%b%b%b%b%b\n'
+                    % (
+                        orjson.dumps(datetime.now(UTC), option=orjson.OPT_UTC_Z),
+                        _STARTS[level],
+                        bound,
+                        _ids(exchange),
+                        shared(_shared(exchange)),
+                        orjson.dumps(_own(exchange))[1:],
+                    )
+                )
 
     return cast("type[Logger]", Requests)
 
 
-_LEVELS = {logging.INFO: "info", logging.WARNING: "warning"}
+# What stands between the timestamp and the fields.
+_STARTS = {
+    logging.INFO: b',"level":"info","event":"request",',
+    logging.WARNING: b',"level":"warning","event":"request",',
+}
 
-
-# What is empty as long as it is unknown, by its name in the line.
-_TEXTS = {
-    "request_id": "request_id",
-    "trace_id": "trace.id",
+# What many requests have in common, by its name in the line; empty as long as it is unknown.
+_SHARED = {
     "dialect": "dialect",
     "operation": "operation",
     "agent": "agent",
@@ -97,27 +109,39 @@ _TEXTS = {
     "client": "client",
     "workspace": "workspace",
     "key": "key_id",
-    "conversation": "conversation",
-    "outcome": "outcome",
-    "drained": "drained",
 }
-_texts = attrgetter(*_TEXTS.values())
+_shared = attrgetter(*_SHARED.values())
 _said = itemgetter(1)
+
+# How many callers' are written for the next line.
+_CALLERS = 1000
 
 
 def _known(exchange: Exchange) -> dict[str, object]:
     """What the line of a request says: what is unknown is left out."""
-    known: dict[str, object] = dict(filter(_said, zip(_TEXTS, _texts(exchange), strict=True)))
+    ids = {"request_id": exchange.request_id, "trace_id": exchange.trace.id}
+    known = filter(_said, chain(ids.items(), zip(_SHARED, _shared(exchange), strict=True)))
+    return dict(known) | _own(exchange)
+
+
+def _own(exchange: Exchange) -> dict[str, object]:
+    """What each request has for itself, behind its ids and what it shares with others."""
+    known: dict[str, object] = {}
+    if exchange.conversation:
+        known["conversation"] = exchange.conversation
+    known["outcome"] = exchange.outcome
+    if exchange.drained:
+        known["drained"] = exchange.drained
     known["stream"] = exchange.stream
     known["status"] = exchange.status
     known["attempts"] = exchange.attempts
     if exchange.tried:
         known["failed"] = exchange.tried
-    known["duration_ms"] = round(exchange.duration * 1000, 3)
+    known["duration_ms"] = _milliseconds(exchange.duration)
     if exchange.first_event is not None:
-        known["first_event_ms"] = round(exchange.first_event * 1000, 3)
+        known["first_event_ms"] = _milliseconds(exchange.first_event)
     if exchange.waited:
-        known["waited_ms"] = round(exchange.waited * 1000, 3)
+        known["waited_ms"] = _milliseconds(exchange.waited)
     known["events"] = exchange.events
     known["received_bytes"] = exchange.received
     known["sent_bytes"] = exchange.written
@@ -130,6 +154,16 @@ def _known(exchange: Exchange) -> dict[str, object]:
         if usage.credits is not None:
             known["credits"] = usage.credits
     return known
+
+
+def _milliseconds(seconds: float) -> float:
+    # To round to decimals, Python writes the number and reads it again.
+    return round(seconds * 1e6) / 1000
+
+
+def _members(known: Mapping[str, object]) -> bytes:
+    """To be written before others in an object."""
+    return orjson.dumps(known, default=str)[1:-1] + b"," if known else b""
 
 
 # What somebody who watches looks for stands in the same place in each line; ids are for later.
@@ -185,6 +219,15 @@ def _text(*, colors: bool) -> list[Processor]:
 
 def _render(_logger: WrappedLogger, method: str, event: EventDict) -> bytes:
     return _line(method, event.pop("event"), event)
+
+
+def _ids(exchange: Exchange) -> bytes:
+    name, trace = orjson.dumps(exchange.request_id), exchange.trace.id
+    return b'"request_id":%b,%b' % (name, _members({"trace_id": trace}) if trace else b"")
+
+
+def _written(shared: tuple[str, ...]) -> bytes:
+    return _members(dict(filter(_said, zip(_SHARED, shared, strict=True))))
 
 
 def _line(level: str, event: str, fields: Mapping[str, object]) -> bytes:

@@ -24,7 +24,7 @@ class Answer(Protocol):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Names in lower case; of repeated ones the last."""
+        """Names in lower case; of repeated ones the last. They are kept of a refusal only."""
         ...
 
     def relay(self, sink: Sink) -> None:

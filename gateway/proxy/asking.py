@@ -5,10 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from gateway.core.codec import UpstreamRequest
-from gateway.core.errors import ErrorCode, GatewayError
+from gateway.core.errors import GatewayError
 from gateway.proxy.answer import Answer
 from gateway.proxy.client import Client
-from gateway.proxy.relay import MESSAGES
 from gateway.proxy.remote import RemoteAnswer
 
 # Of an error's body: enough for its message, and no more than that is worth reading.
@@ -40,19 +39,19 @@ async def ask(
     answer = client.send_at_once(request, request_id)
     if answer is None:
         answer = await client.send(request, request_id, connect)
-    # A timer of the loop's own costs a third of an asyncio.timeout.
-    clock = asyncio.get_running_loop().call_at(deadline, _too_late, answer)
+    client.deadlines.start(answer, deadline)
     try:
         await answer.head
-        if 200 <= answer.status < 300:
-            return answer
-        body = await _start_of(answer)
+        body = None if 200 <= answer.status < 300 else await _start_of(answer)
     except BaseException:
+        client.deadlines.stop(answer)
         answer.close()
         del answer  # which keeps what its head failed of, and that keeps this frame
         raise
-    finally:
-        clock.cancel()
+    client.deadlines.stop(answer)
+    if body is None:
+        answer.headers.clear()  # nobody asks for those of an answer that may take an hour
+        return answer
     answer.release()
     raise _refused(answer, refusal, body)
 
@@ -61,11 +60,6 @@ def _refused(answer: RemoteAnswer, refusal: Refusal, body: bytes) -> GatewayErro
     error = refusal(answer.status, answer.headers, body)
     error.upstream_status = answer.status
     return error
-
-
-def _too_late(answer: RemoteAnswer) -> None:
-    code = ErrorCode.FIRST_EVENT_TIMEOUT
-    answer.fail(GatewayError(code, MESSAGES[code]))
 
 
 class _Gathered:

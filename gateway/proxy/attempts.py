@@ -37,16 +37,19 @@ class Attempts:
         self._metrics = metrics
         self._draw = random.SystemRandom().random
 
-    async def open(self, opening: Opening) -> Opened:
-        """A relay whose first content is here, and who answers.
+    def open(self, opening: Opening) -> Coroutine[object, object, Opened]:
+        """To be awaited: a relay whose first content is here, and who answers.
 
         Raises `GatewayError`: the last target's, or `UPSTREAM_DOWN` and `UPSTREAM_BUSY` if none
         could be asked.
         """
+        targets = opening.route.targets
+        if len(targets) == 1:
+            return self._at(opening, self._well(opening, targets)[0])
+        return self._among(opening)
+
+    async def _among(self, opening: Opening) -> Opened:
         route = opening.route
-        if len(route.targets) == 1:
-            target = self._well(opening, route.targets)[0]
-            return await self._at(opening, target)
         wanted = in_order(route.targets, opening.affinity())
         targets = self._well(opening, wanted)
         ordered = self._by_room(targets)

@@ -16,7 +16,9 @@ from gateway.config.upstreams import Upstream
 from gateway.core.codec import UpstreamRequest
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.proxy.connection import Connection
+from gateway.proxy.deadlines import Deadlines
 from gateway.proxy.patience import Patience
+from gateway.proxy.relay import MESSAGES
 from gateway.proxy.remote import RemoteAnswer
 
 # How long a name's addresses are believed, as aiohttp's client does.
@@ -51,6 +53,8 @@ class Client:
         self._keepalive = upstream.keepalive
         self._max_answer = upstream.max_answer
         self._max_connections = upstream.max_connections
+        self.deadlines = Deadlines(_too_late)
+        """Of the answers whose heads are waited for."""
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
         self._sweeper: asyncio.TimerHandle | None = None
@@ -187,6 +191,11 @@ class Client:
         if self._idle:
             when = self._idle[0].idle_since + self._keepalive
             self._sweeper = loop.call_at(when, self._sweep)
+
+
+def _too_late(answer: RemoteAnswer) -> None:
+    code = ErrorCode.FIRST_EVENT_TIMEOUT
+    answer.fail(GatewayError(code, MESSAGES[code]))
 
 
 def _own(netloc: str, further: Mapping[str, str]) -> dict[str, str]:

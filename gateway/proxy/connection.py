@@ -17,6 +17,17 @@ from gateway.proxy.remote import RemoteAnswer
 class Connection(asyncio.Protocol):
     """The transport's side. Serves one exchange after the other; `idle` between them."""
 
+    __slots__ = (
+        "_answer",
+        "_on_free",
+        "_on_lost",
+        "_parser",
+        "idle_since",
+        "on_body",
+        "pieces",
+        "transport",
+    )
+
     transport: asyncio.Transport
 
     def __init__(

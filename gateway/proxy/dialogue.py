@@ -12,6 +12,9 @@ from gateway.core.conversation import Role
 from gateway.core.events import ToolCall
 from gateway.core.turn import ChatRequest, Message, Prompt, Reply, Turn
 
+# To find a member in its enumeration takes as long as a call.
+_USER = Role.USER
+
 
 class Dialogue(Protocol):
     """One turn's conversation."""
@@ -65,8 +68,8 @@ class Kept:
 
     def messages(self) -> tuple[Message, ...]:
         stored = self._opened.messages
-        if stored[0].role is not Role.USER:  # what was loaded begins in the middle of a turn
-            stored = tuple(dropwhile(lambda said: said.role is not Role.USER, stored))
+        if stored[0].role is not _USER:  # what was loaded begins in the middle of a turn
+            stored = tuple(dropwhile(lambda said: said.role is not _USER, stored))
         return fitting(self._route.system, spoken(stored), self._route.history)
 
     async def theirs(self, target: RouteTarget) -> tuple[str | None, str | None]:
@@ -132,7 +135,7 @@ class Passed:
 
     def messages(self) -> tuple[Message, ...]:
         text = self._ask.message
-        return (Message(Role.USER, text),) if text is not None else ()
+        return (Message(_USER, text),) if text is not None else ()
 
     @property
     def affinity(self) -> str:

@@ -28,7 +28,8 @@ class Document(web.StreamResponse):
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Send it. Raises `ConnectionError` if the client has gone."""
-        transport, writer = request.transport, request.writer
+        protocol, writer = request.protocol, request.writer
+        transport = protocol.transport
         if transport is None or transport.is_closing():
             raise ClientConnectionResetError("the client has gone")
         self._keep_alive = keep_alive = persists(request)
@@ -36,7 +37,10 @@ class Document(web.StreamResponse):
         data = head(request, own, self._fields, keep_alive=keep_alive) + self._document
         writer.output_size += len(data)
         transport.write(data)
-        if request.protocol.writing_paused:
+        # aiohttp keeps the response for as long as the connection is idle, and orjson's shortest
+        # text takes four kilobytes.
+        self._document, self._fields = b"", {}
+        if protocol.writing_paused:
             await writer.drain()
         return writer
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from aiohttp import ClientConnectionResetError, HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
@@ -58,17 +58,32 @@ class StreamedResponse(EventSourceResponse):
 class ClientStream:
     """One streamed response to one client."""
 
+    __slots__ = (
+        "_beating",
+        "_chunked",
+        "_fields",
+        "_heartbeat",
+        "_protocol",
+        "_request",
+        "_timeout",
+        "_transport",
+        "opened",
+        "response",
+        "size",
+    )
+
     _transport: asyncio.Transport
 
     def __init__(
         self,
         request: web.Request,
         *,
-        headers: Mapping[str, str],
+        headers: dict[str, str],
         heartbeat: float | None,
         write_timeout: float,
     ) -> None:
-        """`heartbeat`: every so many seconds a comment, where the dialect's clients bear them."""
+        """`headers` are cleared once they are sent: a stream may last for an hour. `heartbeat`:
+        every so many seconds a comment, where the dialect's clients bear them."""
         self.response = StreamedResponse()
         self.size = 0
         """Bytes of frames."""
@@ -95,6 +110,7 @@ class ClientStream:
         self.response.opened(keep_alive=keep_alive)
         own = _KEPT if keep_alive else _CHUNKED if self._chunked else _HEAD
         begun = head(request, own, self._fields, keep_alive=keep_alive)
+        self._fields.clear()
         # Not before there is a head: nothing goes out without one.
         self._transport, self._protocol = transport, request.protocol
         request.writer.output_size += len(begun)

@@ -10,6 +10,9 @@ from typing import Protocol, cast
 from aiohttp import HttpVersion11, web
 from aiohttp.helpers import rfc822_formatted_time
 
+# By whether connections outlive an answer of which nothing is said.
+_BEGINNINGS = ("HTTP/1.0 200 OK\r\n", "HTTP/1.1 200 OK\r\n")
+
 
 class _Connection(Protocol):
     """`http.connection.Connection`, which is of a layer above."""
@@ -34,5 +37,5 @@ def head(
     persistent = request.version >= HttpVersion11
     if keep_alive != persistent:
         own = f"{own}Connection: {'keep-alive' if keep_alive else 'close'}\r\n"
-    begun = f"HTTP/1.{persistent:d} 200 OK\r\n{own}Date: {rfc822_formatted_time()}\r\n"
+    begun = f"{_BEGINNINGS[persistent]}{own}Date: {rfc822_formatted_time()}\r\n"
     return f"{begun}{lines}\r\n\r\n".encode()

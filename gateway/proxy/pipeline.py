@@ -1,7 +1,7 @@
 """One turn, read straight down: who asks, what, of whom; the upstream; the answer."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
 from aiohttp import hdrs, web
 
@@ -76,7 +76,9 @@ class Pipeline:
             caller = self._admission.by_key(call)
         body = await read(call)
         ask = dialect.decode(parsed(body), agent, request.headers)
-        return await self._serve(call, caller, ask, body)
+        turn = self._serve(call, caller, ask, body)
+        del body  # a history may be long, and the answer slow
+        return await turn
 
     async def retry(
         self,
@@ -94,9 +96,10 @@ class Pipeline:
         ask = dialect.records.retry(parsed(body), agent, conversation)
         return await self._serve(call, caller, ask, body)
 
-    async def _serve(
+    def _serve(
         self, call: Call, caller: Caller | None, ask: ChatRequest, body: bytes
-    ) -> web.StreamResponse:
+    ) -> Coroutine[object, object, web.StreamResponse]:
+        """To be awaited."""
         call.exchange.stream = ask.stream
         route = call.snapshot.routes.find(ask.agent, caller.owner.workspace if caller else None)
         call.exchange.agent = str(route.id)
@@ -104,7 +107,7 @@ class Pipeline:
             caller = self._admission.by_origin(call, route)
         ask = authorized(caller, route, ask, call.dialect)
         if not detaches(call, route, ask):
-            return await self._held(call, caller, route, ask, body)
+            return self._held(call, caller, route, ask, body)
         detached = Detached(
             call,
             caller,
@@ -114,7 +117,7 @@ class Pipeline:
             metrics=self._metrics,
             logger=self._logger,
         )
-        return await detached.serve(self._held(call, caller, route, ask, body, detached))
+        return detached.serve(self._held(call, caller, route, ask, body, detached))
 
     async def _held(
         self,
@@ -132,6 +135,7 @@ class Pipeline:
             self._limiter.slot(caller.subject, caller.concurrency),
         ):
             begun = await self._begin(call, caller, route, ask, asked(call, caller, body))
+            del body
             if isinstance(begun, Repeated):
                 call.exchange.conversation = begun.turn.conversation_id or ""
                 return await again(call, ask, begun)
@@ -176,6 +180,7 @@ class Pipeline:
         if detached is not None:
             detached.begin(dialogue.turn, ask, opening)
         opened = await self._attempts.open(opening)
+        del opening  # with what was asked, which may be long, as the answer may be slow
         relay, target = opened.relay, opened.target
         exchange.answering = relay
         turn = Answering(call, dialogue, route, ask, relay, target, keep_partial=self._keep_partial)

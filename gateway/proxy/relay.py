@@ -57,6 +57,29 @@ class Relay:
     First `opened`, then either `pour` (stream) or `fold` (whole); `close` whatever happens.
     """
 
+    __slots__ = (
+        "_answer",
+        "_behind",
+        "_bug",
+        "_clocks",
+        "_decoder",
+        "_downstream",
+        "_encode",
+        "_folding",
+        "_held",
+        "_last_read",
+        "_loop",
+        "_started",
+        "_timer",
+        "_wake",
+        "_write",
+        "ended",
+        "events",
+        "first_content",
+        "reply",
+        "terminal",
+    )
+
     def __init__(self, answer: Answer, decoder: Decoder, clocks: Clocks, started: float) -> None:
         self.reply = Reply()
         self.events = 0
@@ -77,7 +100,7 @@ class Relay:
         self._write: Callable[[bytes], bool] | None = None
         self._downstream: Downstream | None = None
         self._behind = False
-        self._wake: asyncio.Future[None] = self._loop.create_future()
+        self._wake: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._bug: Exception | None = None
 
@@ -97,11 +120,12 @@ class Relay:
         A failure behind some content is one in mid-stream, also if a single read brought both:
         what a client sees does not depend on how the network cut the stream.
         """
-        self._watch()
         self._answer.relay(self)
+        if self.terminal is None:  # an answer that has come whole needs no clock
+            self._watch()
         while self.first_content is None:
             await self._woken()
-        if not any(type(event) in CONTENT for event in self._held):
+        if CONTENT.isdisjoint(map(type, self._held)):
             self._raise_failure()
 
     async def fold(self) -> Reply:
@@ -127,7 +151,7 @@ class Relay:
         """Stream until the terminal event, which is returned and not written. Raises what a bug
         of ours raised in the transport's calls."""
         while True:
-            if self._behind:
+            while self._behind:
                 await self._wait_for_client()
             if self._bug is not None:
                 raise self._bug
@@ -189,7 +213,7 @@ class Relay:
         if not self._folding:
             self._held += events
         if self.first_content is None and (
-            self.terminal is not None or any(type(event) in CONTENT for event in events)
+            self.terminal is not None or not CONTENT.isdisjoint(map(type, events))
         ):
             self.first_content = time.monotonic()
             self._wake_up()
@@ -218,12 +242,13 @@ class Relay:
 
     # Waking the turn's coroutine: three times in a turn, not once per event.
 
-    async def _woken(self) -> None:
-        await self._wake
-        self._wake = self._loop.create_future()
+    def _woken(self) -> asyncio.Future[None]:
+        """To be awaited, by who has just seen that there is nothing to do."""
+        self._wake = wake = self._loop.create_future()
+        return wake
 
     def _wake_up(self) -> None:
-        if not self._wake.done():
+        if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
     # A slow client.

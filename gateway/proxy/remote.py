@@ -11,6 +11,9 @@ from gateway.proxy.encoding import Decompressor, decompressor
 # An upstream that never ends its head would otherwise be read for ever (nginx allows 32 KiB).
 MAX_HEAD = 64 << 10
 
+# What says where a body ends.
+_FRAMED = ("content-length", "transfer-encoding")
+
 # Pieces of an unpacked body that are handed on in one turn of the loop. A small read may unpack to
 # a long answer, which would keep every other turn waiting, and grow a slow client's buffer.
 _BURST = 4
@@ -38,6 +41,8 @@ class RemoteAnswer:
     def __init__(self, connection: _Connection, max_answer: int) -> None:
         self.status = 0
         self.headers: dict[str, str] = {}
+        self._until_closed = False
+        """The body's end is the connection's."""
         self.head: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._connection: _Connection | None = connection
         self._left = max_answer
@@ -132,7 +137,7 @@ class RemoteAnswer:
     def disconnected(self, *, clean: bool) -> None:
         """The connection is gone; `clean`: the other side closed it, and did not reset it."""
         if not self.completed and not self._error:
-            if clean and self.head.done() and self._ends_with_connection():
+            if clean and self.head.done() and self._until_closed:
                 self.completed = True
             else:
                 self._note(
@@ -148,13 +153,13 @@ class RemoteAnswer:
     def field(self, name: bytes, value: bytes) -> None:
         if self.head.done():
             return  # of the trailer, or of an answer to nothing
-        self._fields_left -= len(name) + len(value) + 4  # with what is between them
-        if self._fields_left < 0:  # however few reads it came in
+        self._fields_left = left = self._fields_left - len(name) - len(value) - 4  # with ": "
+        if left < 0:  # however few reads it came in
             self._note(
                 GatewayError(ErrorCode.UPSTREAM_MALFORMED, "the upstream's headers are too large")
             )
         else:
-            self.headers[str(name, "latin-1").lower()] = str(value, "latin-1")
+            self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def begin(self, status: int) -> None:
         if self.completed:
@@ -163,7 +168,9 @@ class RemoteAnswer:
         if self.status < 200:
             self.headers.clear()  # an interim answer: the real one follows
             return
-        self._decompressor = decompressor(self.headers.get("content-encoding", ""))
+        headers = self.headers
+        self._until_closed = headers.keys().isdisjoint(_FRAMED)
+        self._decompressor = decompressor(headers.get("content-encoding", ""))
         if self._decompressor is not None:
             self._straight = None
         if not self.head.done():
@@ -195,9 +202,6 @@ class RemoteAnswer:
             self._note(
                 GatewayError(ErrorCode.UPSTREAM_MALFORMED, "the upstream's headers do not end")
             )
-
-    def _ends_with_connection(self) -> bool:
-        return "content-length" not in self.headers and "transfer-encoding" not in self.headers
 
     def _note(self, error: GatewayError) -> None:
         self._reusable = False

@@ -1,7 +1,9 @@
 """A turn whose answer has begun: sent to the client whole or as a stream, and kept."""
 
 import time
+from collections.abc import Coroutine
 from contextlib import suppress
+from functools import partial
 
 from aiohttp import web
 
@@ -79,7 +81,7 @@ class Answering:
         """Nothing is raised from here on but cancellation: the status is out."""
         exchange = self._call.exchange
         try:
-            await stream.open(lambda: self._relay.begin(encoder.encode, stream))
+            await stream.open(partial(self._relay.begin, encoder.encode, stream))
             last = await self._end(encoder)
             await stream.finish(last)
         except ClientStalled:
@@ -154,25 +156,26 @@ class Answering:
         exchange, relay = self._call.exchange, self._relay
         exchange.events = relay.events
         exchange.usage = relay.reply.metadata.usage
-        if relay.first_content is None or relay.times is None:
+        times = relay.times
+        if relay.first_content is None or times is None:
             return
         exchange.first_event = relay.first_content - exchange.started
         asked = self._target
-        exchange.answered = Answered(asked.kind.family, asked.target.model or "", *relay.times)
+        exchange.answered = Answered(asked.kind.family, asked.target.model or "", *times)
         if exchange.in_hand is None:
             exchange.in_hand = relay.first_content
 
 
-async def whole_answer(
+def whole_answer(
     call: Call, ask: ChatRequest, turn: Turn, reply: Reply
-) -> web.StreamResponse:
-    """The response to a client that asked for no stream."""
+) -> Coroutine[object, object, web.StreamResponse]:
+    """To be awaited: the response to a client that asked for no stream."""
     dialect, exchange = call.dialect, call.exchange
     assert dialect.reply is not None
     exchange.dropped = unsaid(reply.parts, dialect.whole)
     body = dialect.reply(turn, ask, reply)
     exchange.sent = time.monotonic()
-    return await whole(call.request, exchange, body, call.snapshot.server.write_timeout)
+    return whole(call.request, exchange, body, call.snapshot.server.write_timeout)
 
 
 async def _apologize(stream: ClientStream, encoder: Encoder) -> None:

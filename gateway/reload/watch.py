@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import aclosing
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
-from watchfiles import awatch
+from watchfiles import watch
 
 from gateway.observe.logs import Logger
 from gateway.reload.files import Signature, folders, signature
@@ -61,22 +62,29 @@ class Watch:
 
     async def _listen(self, where: frozenset[Path]) -> None:
         """Until the files are somewhere else."""
-        changes = awatch(
+        over = Event()
+        changes = watch(
             *where,
             watch_filter=None,
             debounce=_AT_MOST,
             step=_STEP,
+            stop_event=over,
             rust_timeout=_LOOK,
             yield_on_timeout=True,
             recursive=False,
             ignore_permission_denied=True,
         )
-        async with aclosing(changes):
-            async for _ in changes:
+        # Not `awatch`: anyio, which it waits by, takes a thirtieth of a start to load.
+        thread = ThreadPoolExecutor(1, "config watch")
+        try:
+            while folders(self._seen) == where:
+                await asyncio.get_running_loop().run_in_executor(thread, next, changes, None)
                 self._deaf = False
                 await self._look()
-                if folders(self._seen) != where:
-                    return
+        finally:
+            over.set()
+            thread.submit(changes.close)  # once the last `next` has heard of it
+            thread.shutdown(wait=False)
 
     async def _look(self) -> None:
         if any(signature(path) != seen for path, seen in self._seen.items()):

@@ -113,10 +113,12 @@ class _Recent:
         """When each began, its turns and its failures."""
 
     def add(self, now: float, window: float, *, failed: bool) -> None:
-        if not self._slots or now - self._slots[-1][0] >= window / _SLOTS:
-            self._slots.append([now, 0, 0])
-        self._slots[-1][1] += 1
-        self._slots[-1][2] += failed
+        slots = self._slots
+        if not slots or now - slots[-1][0] >= window / _SLOTS:
+            slots.append([now, 0, 0])
+        last = slots[-1]
+        last[1] += 1
+        last[2] += failed
 
     def counts(self, now: float, window: float) -> tuple[float, float]:
         """Turns and failures of the last `window` seconds, or up to a slot less."""

@@ -58,7 +58,8 @@ class Lease:
 
     def ask(self) -> None:
         """The target is about to be asked, perhaps once more."""
-        self._probe = self._probe or self._breaker.enter(self._clock())
+        if not self._breaker.closed and not self._probe:
+            self._probe = self._breaker.enter(self._clock())
 
     def answered(self) -> None:
         """The first content is here."""

@@ -56,6 +56,18 @@ class OpenAIReader:
     own after the one with `finish_reason`.
     """
 
+    __slots__ = (
+        "_calls",
+        "_cuts",
+        "_failed",
+        "_model",
+        "_reason",
+        "_sources",
+        "_think",
+        "_usage",
+        "stencil",
+    )
+
     def __init__(self) -> None:
         self._think = ThinkSplitter()
         self._calls: ToolCalls | None = None
@@ -232,9 +244,10 @@ class OpenAIReader:
             events += calls
             if reason in (FinishReason.STOP, _OTHER):
                 reason = FinishReason.TOOL_CALLS  # Gemini and Ollama say "stop" for a tool call
-        if self._usage or self._model:
+        usage = self._usage or None
+        if usage is not None or self._model:
             model = self._model if type(self._model) is str else None
-            events.append(Metadata(model=model, usage=self._usage or None))
+            events.append(Metadata(None, None, None, None, model, usage))
         events.append(_FINISHES[reason])
         return events
 

@@ -25,6 +25,8 @@ _END = b"\n\n"
 class Stencil:
     """A chunk with a hole where its text was, between its quotes."""
 
+    __slots__ = ("_after", "_around", "_before")
+
     def __init__(self, before: bytes, after: bytes) -> None:
         """What stands before the hole and after it."""
         self._before, self._after = _FIELD + before, after

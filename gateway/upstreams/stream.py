@@ -64,10 +64,19 @@ class Framing(Protocol):
 class StreamDecoder:
     """Bytes of one answer to events, ended by exactly one terminal event."""
 
+    __slots__ = (
+        "_blank_lines",
+        "_document",
+        "_framing",
+        "_max_event",
+        "_over",
+        "_reader",
+        "_streaming",
+    )
+
     def __init__(
         self,
         reader: Reader,
-        *,
         max_event: int = DEFAULT_MAX_EVENT,
         blank_lines: bool = True,
         framing: Framing | None = None,
@@ -191,7 +200,8 @@ def decoder(reader: Callable[[], Reader]) -> Callable[[Target], StreamDecoder]:
     """What makes a turn's decoder, given what makes its reader."""
 
     def decode(target: Target) -> StreamDecoder:
-        return StreamDecoder(reader(), max_event=target.max_event, blank_lines=target.blank_lines)
+        # By position: keywords are put into a dictionary, and taken out of it again.
+        return StreamDecoder(reader(), target.max_event, target.blank_lines)
 
     return decode
 

@@ -17,18 +17,21 @@ MAX_BLANK = 256
 class ThinkSplitter:
     """Text deltas to text and reasoning, wherever the tags are cut."""
 
+    __slots__ = ("_held", "_read", "outside")
+
     def __init__(self) -> None:
         self.outside = False
         """What follows is text, whatever it says."""
         # A function and no bound method: that would be a cycle for the garbage collector.
-        self._read: Callable[[ThinkSplitter, str], list[Event]] = ThinkSplitter._at_start
+        self._read: Callable[[ThinkSplitter, str], list[Event]] | None = None
+        """None: nothing but blanks and perhaps a part of the tag has come so far."""
         self._held = ""
 
     def split(self, text: str) -> list[Event]:
         """The events of one more delta."""
         if self.outside:
             return [TextDelta(text)] if text else []
-        return self._read(self, text)
+        return self._at_start(text) if self._read is None else self._read(self, text)
 
     def end(self) -> list[Event]:
         """What was held back, in case it became a tag."""
@@ -39,8 +42,8 @@ class ThinkSplitter:
         return [ReasoningDelta(held) if inside else TextDelta(held)]
 
     def _at_start(self, text: str) -> list[Event]:
-        if text[:1].isalnum() and not self._held:
-            return self._begin_text(text)
+        if text and not self._held and text[0] != "<" and not text[0].isspace():
+            return self._begin_text(text)  # as nearly every one
         held = self._held + text
         start = held.lstrip()
         if _OPEN.startswith(start) and len(held) - len(start) <= MAX_BLANK and start != _OPEN:

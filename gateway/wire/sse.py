@@ -31,6 +31,18 @@ class Parser:
     "error", as if it had been `event: error`.
     """
 
+    __slots__ = (
+        "_after_cr",
+        "_at_start",
+        "_max_event",
+        "_pending",
+        "_separator",
+        "between",
+        "last_event_id",
+        "oversized",
+        "retry",
+    )
+
     def __init__(self, *, max_event: int = DEFAULT_MAX_EVENT, blank_lines: bool = True) -> None:
         self.oversized = False
         """An event was larger than `max_event` bytes: it is lost, and so is all that follows."""

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -427,12 +427,12 @@ async def test_a_kernel_that_tells_nothing(tmp_path: Path, monkeypatch: pytest.M
     """With no watches left the files are looked at, and the log says so once."""
     asked = 0
 
-    def awatch(*_paths: Path, **_options: object) -> AsyncIterator[set[object]]:
+    def deaf(*_paths: Path, **_options: object) -> Iterator[set[object]]:
         nonlocal asked
         asked += 1
         raise OSError("OS file watch limit reached")
 
-    monkeypatch.setattr(watch, "awatch", awatch)
+    monkeypatch.setattr(watch, "watch", deaf)
     monkeypatch.setattr(watch, "_LOOK", 20)
     path, text = tmp_path / "gateway.toml", echoing()
     async with following(path, text) as gateway:

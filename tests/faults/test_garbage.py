@@ -146,6 +146,21 @@ async def test_a_kept_stream_keeps_no_client(
     assert _asking() <= before
 
 
+@pytest.mark.parametrize("name", ["v2", "whole"])
+async def test_an_idle_connection_keeps_no_request(
+    name: str, start: Start, upstream: ScriptedUpstream
+) -> None:
+    """Nor its answer: most connections are idle most of the time."""
+    upstream.answers(_TEXT)
+    gateway = await start(config(upstream.url))
+    before = _asking()
+    path, body = CHATS[name]
+    async with gateway.raw(path, body) as (reader, _):
+        await reader.readuntil(b"0\r\n\r\n" if name == "v2" else b"}")
+        await gateway.settled()
+        assert _asking() <= before
+
+
 async def _turn(
     kind: Kind, gateway: Running, upstream: ScriptedUpstream, second: ScriptedUpstream
 ) -> None:
@@ -197,5 +212,5 @@ def _word(found: object) -> str:
 def _asking() -> int:
     """How many requests for turns are there."""
     gc.collect()
-    requests = [each for each in gc.get_objects() if type(each) is web.Request]
+    requests = [each for each in gc.get_objects() if issubclass(type(each), web.Request)]
     return sum(each.method == "POST" for each in requests)

@@ -4,6 +4,7 @@ import tracemalloc
 
 import pytest
 
+from gateway.core.events import Json
 from tests.e2e.conftest import Start
 from tests.e2e.running import config
 from tests.e2e.scripted import Hang, ScriptedUpstream, chunk, delta, event, openai_text, said
@@ -57,6 +58,25 @@ async def test_an_event_that_never_ends_takes_no_memory(
     assert peak < 4 << 20
     await upstream.until_open(0)
     assert upstream.sent < 100_000_000
+
+
+async def test_a_long_question_is_kept_once(start: Start, upstream: ScriptedUpstream) -> None:
+    """While it is answered, there is its text and neither the body that it was in nor the one that
+    the upstream was sent."""
+    size = 512 << 10
+    upstream.answers([*said("Hello"), Hang])
+    gateway = await start(config(upstream.url))
+    question: dict[str, Json] = {"message": "x" * size, "stream": True}
+    tracemalloc.start()
+    try:
+        async with gateway.raw("/api/v2/agents/Support/chat", question) as (reader, _):
+            await reader.readuntil(b"Hello")
+            kept = tracemalloc.take_snapshot()
+    finally:
+        tracemalloc.stop()
+
+    ours = kept.filter_traces([tracemalloc.Filter(True, "*/gateway/*")]).statistics("filename")
+    assert size <= sum(each.size for each in ours) < 1.5 * size
 
 
 async def test_an_answer_over_the_limit_is_an_error(
