@@ -20,6 +20,7 @@ _PADDING = b',"obfuscation":"'
 # A frame of one, as most servers write it.
 _FIELD = b"data: "
 _END = b"\n\n"
+_LF = ord("\n")
 
 
 class Stencil:
@@ -29,38 +30,42 @@ class Stencil:
 
     def __init__(self, before: bytes, after: bytes) -> None:
         """What stands before the hole and after it."""
-        self._before, self._after = _FIELD + before, after
-        self._around = len(self._before) + len(after)
+        self._before, self._after = _FIELD + before, after + _END
+        self._around = len(self._before) + len(self._after)
 
     def events(self, data: bytes) -> tuple[list[Event], bytes]:
         """Those of the frames with such chunks that a read begins with, as far as none is empty,
         and what is left of it to be read as any other."""
-        # Not by `split`, `find` or the like with what stands around: Python prepares itself for a
-        # long word anew at each place where it looks for it.
-        frames = data.split(_END)
-        rest = frames.pop()
-        if len(frames) == 1 and not rest:  # as most reads
-            text = self._filled(frames[0])
-            return ([TextDelta(text)], rest) if text else ([], data)
-        written = list(self._written(frames))
-        texts = json.strings(written) if written else None
-        if not texts or not all(texts):
-            return [], data
-        read = sum(map(len, written)) + len(written) * (self._around + len(_END))
-        return list(map(TextDelta, texts)), data[read:]
+        inside = data.removeprefix(self._before).removesuffix(self._after)
+        if len(data) - len(inside) != self._around or _LF in inside:
+            return self._several(data) if data.startswith(self._before) else ([], data)
+        text = json.string(inside)  # one frame, as in most reads
+        return ([TextDelta(text)], b"") if text else ([], data)
 
     def text(self, data: bytes) -> str | None:
         """The text of a chunk that differs in nothing else; None of any other."""
-        text = self._filled(_FIELD + data)
-        return self._filled(_FIELD + _unpadded(data)) if text is None else text
+        text = self._text(data)
+        return self._text(_unpadded(data)) if text is None else text
 
-    def _filled(self, frame: bytes) -> str | None:
+    def _text(self, data: bytes) -> str | None:
+        frame = b"%b%b%b" % (_FIELD, data, _END)
         inside = frame.removeprefix(self._before).removesuffix(self._after)
         return json.string(inside) if len(frame) - len(inside) == self._around else None
 
+    def _several(self, data: bytes) -> tuple[list[Event], bytes]:
+        # Not by `split`, `find` or the like with what stands around: Python prepares itself for a
+        # long word anew at each place where it looks for it.
+        written = list(self._written(data.split(_END)[:-1]))
+        texts = json.strings(written) if written else None
+        if not texts or not all(texts):
+            return [], data
+        read = sum(map(len, written)) + len(written) * self._around
+        return list(map(TextDelta, texts)), data[read:]
+
     def _written(self, frames: list[bytes]) -> Iterator[bytes]:
         """What is in the hole of each frame, up to one that differs in more."""
-        before, after, around = self._before, self._after, self._around
+        before, after = self._before, self._after.removesuffix(_END)
+        around = len(before) + len(after)
         for frame in frames:
             inside = frame.removeprefix(before).removesuffix(after)
             if len(frame) - len(inside) != around:
