@@ -177,6 +177,41 @@ async def test_pipelined_requests(connect: Connect) -> None:
         assert await reader.readexactly(3) == body
 
 
+async def test_more_requests_than_wait_in_a_queue(connect: Connect) -> None:
+    """All are answered, though the first one's body has come in two reads."""
+    reader, writer = await connect(serving(echo))
+    request = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 3\r\n\r\none"
+    writer.write(request[:-1])
+    await asyncio.sleep(0.01)
+    writer.write(request[-1:] + request * 99)
+    for _ in range(100):
+        assert (await answer(reader)).startswith(OK)
+        assert await reader.readexactly(3) == b"one"
+
+
+async def test_many_requests_in_one_read_leave_others_their_turn(connect: Connect) -> None:
+    """Each is served in another turn of the loop, though nothing has to be waited for."""
+    loop, turn, served = asyncio.get_running_loop(), 0, list[int]()
+
+    def tick() -> None:
+        nonlocal turn
+        turn += 1
+        if len(served) < 100:
+            loop.call_soon(tick)
+
+    async def at_once(_request: web.Request) -> web.Response:
+        served.append(turn)
+        return web.Response()
+
+    reader, writer = await connect(serving(at_once))
+    writer.write(REQUEST * 100)
+    tick()
+    for _ in range(100):
+        assert (await answer(reader)).startswith(OK)
+
+    assert len(set(served)) == 100
+
+
 async def test_whole_requests_before_and_after_one_in_pieces(connect: Connect) -> None:
     """What has come whole is served without a task of its own, and the rest by aiohttp: both in
     order, on one connection."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final, cast
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 from aiohttp.http import HttpProcessingError
 
 from gateway.core.errors import GatewayError
@@ -105,9 +105,8 @@ class Connection(OneByOne):
 
     def end(self, error: GatewayError) -> None:
         """Have a request whose body is still arriving fail with this; close it if there is none."""
-        request = self._current_request
-        if request is not None and not request.content.is_eof():
-            request.content.set_exception(error)
+        if (body := self._arriving()) is not None:
+            body.set_exception(error)
         self.leave(0.0, 0.0)
 
     def force_close(self) -> None:
@@ -144,7 +143,14 @@ class Connection(OneByOne):
         if in_head and (self._clock is None or not self._beginning):
             self._beginning = data[:_BEGINNING]
         parsed = self._request_count
+        body = self._arriving()
         super().data_received(data)
+        if body is not None and body.is_eof() and self._parser is not None:
+            # aiohttp counts a request that waits once its body is there: this one has been taken
+            # before, and held the place of one that is in the parser.
+            self._parser.message_consumed()
+            if self._request_count != parsed and not self._upgraded:
+                super().data_received(b"")
         if self._request_count != parsed:
             self._stop_clock()
             self._break_body()
@@ -190,9 +196,13 @@ class Connection(OneByOne):
     def _break_body(self) -> None:
         """Wake a handler that reads a body which turned out to be broken: aiohttp's parser lets go
         of it. What is parsed within a body can only be such an error."""
+        if (body := self._arriving()) is not None:
+            body.set_exception(web.RequestPayloadError())
+
+    def _arriving(self) -> StreamReader | None:
+        """The body of the request that is being served, as long as it is not there."""
         request = self._current_request
-        if request is not None and not request.content.is_eof():
-            request.content.set_exception(web.RequestPayloadError())
+        return None if request is None or request.content.is_eof() else request.content
 
     def _start_clock(self) -> None:
         self._clock = self._loop.call_later(self._head_timeout, self._run_out)

@@ -29,6 +29,8 @@ class OneByOne(web.RequestHandler):
             if not await self._serve():
                 break
             self._keep()
+            if self._messages:  # many may come in one read, and others want to be served as well
+                await asyncio.sleep(0)
         if not self._force_close:
             self._task_handler = None
             if self.transport is not None:
