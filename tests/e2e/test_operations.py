@@ -337,7 +337,8 @@ async def test_a_target_that_is_left_alone(start: Start, upstream: ScriptedUpstr
     gateway = await start(config(upstream.url, upstream=breaker))
     for _ in range(2):
         assert (await gateway.chat_v2()).status in (502, 503)
-    _, left_alone = gateway.log_lines()
+    opened, _, left_alone = gateway.log_lines()
+    assert (opened["event"], opened["target"]) == ("breaker_opened", "main/m")
     known = ("outcome", "upstream", "target", "attempts")
     assert [left_alone[name] for name in known] == ["upstream_down", "main", "main/m", 0]
     assert await gateway.counted("oc_gateway_turns_total", "upstream") == {"main": 2}
