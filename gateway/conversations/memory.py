@@ -5,16 +5,30 @@ No method awaits anything, so each runs in one go and needs no lock.
 
 from bisect import bisect_left, insort
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from sys import getsizeof
 
-from gateway.conversations.size import size_of
+from gateway.conversations.rows import (
+    LENGTH,
+    UPDATED,
+    UPSTREAM_IDS,
+    USER_ID,
+    VERSION,
+    Row,
+    conversation_of,
+    here,
+    row_of,
+)
 from gateway.conversations.store import Answered, Change, Conflict, Figures, Found, Listed, Span
-from gateway.core.conversation import Conversation, Feedback, Place, StoredMessage
-from gateway.core.frozen import frozen
+from gateway.conversations.written import is_whole, read_whole, write_whole
+from gateway.core.conversation import Conversation, Feedback, Place
 
-# Bytes that a conversation takes beside its messages: its record and its places in the store.
-_OVERHEAD = 1000
+# Bytes that a conversation takes beside its messages: its row, and its places in the store.
+_OVERHEAD = 550
+
+# Bytes that a message takes beside what is written of it: its object, and its place among others.
+_MESSAGE = getsizeof(b"") + 8
 
 # Of requests with an Idempotency-Key, the most that are remembered.
 _MAX_ANSWERED = 10_000
@@ -27,15 +41,13 @@ _Activity = tuple[int, int]
 """When a conversation was last written to, and its id."""
 
 
-@frozen
-class _Kept:
-    conversation: Conversation
-    messages: tuple[StoredMessage, ...]
-    size: int
-    """Of the messages: a turn adds its own, for to count all of them each time is quadratic."""
-    whole: int
-    lists: tuple[list[_Activity], ...]
-    """Those that it is in: its place's first, its user's last."""
+_Kept = tuple[Row, tuple[bytes, ...], int]
+"""A conversation, its messages as they are written, and the size of these: a turn adds its own, for
+to count all of them each time is quadratic.
+
+Nothing but tuples, texts and numbers, which Python's collector of garbage learns to pass by: of
+objects in their places it would look at each, again and again, and hold up everybody's turns.
+"""
 
 
 class MemoryStore:
@@ -78,52 +90,63 @@ class MemoryStore:
 
     async def load(self, place: Place, conversation: int, span: Span) -> Found | None:
         kept = self._kept.get(conversation)
-        if kept is None or kept.conversation.place != place:
+        if kept is None or kept[0][:3] != here(place):
             return None
         self._kept.move_to_end(conversation)
-        messages = kept.messages[: _end(kept.messages, span)]
-        return kept.conversation, messages[max(0, len(messages) - span.limit) :]
+        row, written, _ = kept
+        end = _end(written, span)
+        newest = written[max(0, end - span.limit) : end]
+        return conversation_of(row), tuple(map(read_whole, newest))
 
     async def save(self, change: Change, claims: Sequence[int]) -> None:
         if claims:
             self._claims.difference_update(claims)
-        row, messages = change.conversation, change.messages
-        kept, size = self._kept.get(row.id), size_of(messages)
-        if (kept.conversation.version if kept else 0) != row.version - 1:
+        found = change.conversation
+        kept = self._kept.get(found.id)
+        if (kept[0][VERSION] if kept else 0) != found.version - 1:
             raise Conflict
+        messages = tuple(map(write_whole, change.messages))
+        size = _size(messages)
         if kept is not None:
-            size += kept.size - size_of(kept.messages[change.keep :])
-            messages = kept.messages[: change.keep] + messages
-        self._put(row, messages, size)
+            _, before, all_before = kept
+            size += all_before - _size(before[change.keep :])
+            messages = before[: change.keep] + messages
+        self._put(found.id, (row_of(found), messages, size))
         if change.answered is not None:
             self._remember(change.answered)
 
     async def mark(self, conversation: int, message: int, feedback: Feedback | None) -> None:
         if kept := self._kept.get(conversation):
+            row, before, _ = kept
             messages = tuple(
-                replace(said, feedback=feedback) if said.id == message else said
-                for said in kept.messages
+                write_whole(replace(read_whole(said), feedback=feedback))
+                if is_whole(said, message)
+                else said
+                for said in before
             )
-            self._put(kept.conversation, messages, kept.size)
+            self._put(conversation, (row, messages, _size(messages)))
 
     async def listed(
         self, place: Place, user_id: str | None, after: tuple[int, int] | None, limit: int
     ) -> Listed:
-        found = self._lists.get(_whose(place, user_id), ([],))[-1]
+        found = self._lists.get((*here(place), user_id), ([],))[-1]
         end = len(found) if after is None else bisect_left(found, after)
         page = reversed(found[max(0, end - limit) : end])
-        return Listed(tuple(self._kept[number].conversation for _, number in page), len(found))
+        rows = (self._kept[number][0] for _, number in page)
+        return Listed(tuple(map(conversation_of, rows)), len(found))
 
     async def everything(self, after: int | None, limit: int) -> tuple[Conversation, ...]:
-        found = sorted(self._all(), key=lambda each: each.id)
-        return tuple([each for each in found if after is None or each.id > after][:limit])
+        found = sorted(number for number in self._kept if after is None or number > after)
+        return tuple([conversation_of(self._kept[number][0]) for number in found[:limit]])
 
     async def answered(self, subject: str, key: str, now: int) -> Answered | None:
         known = self._answered.get((subject, key))
         return known if known is not None and known.expires > now else None
 
     async def prune(self, before: int | None, per_user: int | None, now: int) -> int:
-        gone = {each.id for each in self._all() if before is not None and each.updated < before}
+        gone = set()
+        if before is not None:
+            gone = {number for number, (row, *_) in self._kept.items() if row[UPDATED] < before}
         if per_user is not None:
             gone |= set(self._beyond(per_user))
         for number in gone:
@@ -133,11 +156,8 @@ class MemoryStore:
         return len(gone)
 
     async def figures(self) -> Figures:
-        messages = sum(each.length for each in self._all())
+        messages = sum(row[LENGTH] for row, *_ in self._kept.values())
         return Figures(schema=0, conversations=len(self._kept), messages=messages, size=self._size)
-
-    def _all(self) -> Iterator[Conversation]:
-        return (kept.conversation for kept in self._kept.values())
 
     def _beyond(self, per_user: int) -> Iterator[int]:
         """What users have beyond their newest; nobody's conversations are not counted."""
@@ -145,47 +165,47 @@ class MemoryStore:
             if user_id is not None:
                 yield from (number for _, number in found[: max(0, len(found) - per_user)])
 
-    def _put(self, row: Conversation, messages: tuple[StoredMessage, ...], size: int) -> None:
-        """Have it be so, and what was used last; `size` is that of the messages."""
-        if row.id in self._kept:
-            self._drop(row.id)
-        whole = _OVERHEAD + size
-        if row.upstream_ids:
-            whole += sum(len(name) + len(known) for name, known in row.upstream_ids.items())
+    def _put(self, number: int, kept: _Kept) -> None:
+        """Have it be so, and what was used last."""
+        if number in self._kept:
+            self._drop(number)
+        row = kept[0]
+        whole = _whole(kept)
         if whole > self._max_size:
             # It alone is larger than the whole store. What was left of it from before the turn
             # would be a conversation that has forgotten its last answer, so all of it goes.
             return
-        lists = self._lists.get(_whose(row.place, row.user_id)) or self._begin_lists(row)
-        activity = row.updated, row.id
-        for found in lists:
+        activity = row[UPDATED], number
+        for found in self._lists.get(row[:4]) or self._begin_lists(row[:4]):
             if found and activity < found[-1]:
                 insort(found, activity)
             else:
                 found.append(activity)
-        self._kept[row.id] = _Kept(row, messages, size, whole, lists)
+        self._kept[number] = kept
         self._size += whole
         while self._size > self._max_size:
             self._drop(next(iter(self._kept)))
 
-    def _begin_lists(self, row: Conversation) -> tuple[list[_Activity], ...]:
-        lists = self._lists.setdefault(_whose(row.place, None), ([],))
-        if row.user_id is not None:
-            lists = self._lists[_whose(row.place, row.user_id)] = (*lists, [])
+    def _begin_lists(self, whose: _Whose) -> tuple[list[_Activity], ...]:
+        lists = self._lists.setdefault(_all_of(whose), ([],))
+        if whose[3] is not None:
+            lists = self._lists[whose] = (*lists, [])
         return lists
 
     def _drop(self, number: int) -> None:
         kept = self._kept.pop(number, None)
         if kept is None:
             return
-        row = kept.conversation
-        self._size -= kept.whole
-        for found in kept.lists:
-            del found[bisect_left(found, (row.updated, number))]
-        if not kept.lists[-1]:
-            del self._lists[_whose(row.place, row.user_id)]
-        if not kept.lists[0]:
-            self._lists.pop(_whose(row.place, None), None)
+        self._size -= _whole(kept)
+        row = kept[0]
+        whose, activity = row[:4], (row[UPDATED], number)
+        lists = self._lists[whose]
+        for found in lists:
+            del found[bisect_left(found, activity)]
+        if not lists[-1]:
+            del self._lists[whose]
+        if not lists[0]:
+            self._lists.pop(_all_of(whose), None)
 
     def _remember(self, answered: Answered) -> None:
         key = answered.subject, answered.key
@@ -195,14 +215,26 @@ class MemoryStore:
             self._answered.popitem(last=False)
 
 
-def _whose(place: Place, user_id: str | None) -> _Whose:
-    return place.owner.workspace, place.owner.origin, place.agent, user_id
+def _all_of(whose: _Whose) -> _Whose:
+    """The place, without the user."""
+    return *whose[:3], None
 
 
-def _end(messages: tuple[StoredMessage, ...], span: Span) -> int:
+def _size(messages: Iterable[bytes]) -> int:
+    return sum([len(written) + _MESSAGE for written in messages])
+
+
+def _whole(kept: _Kept) -> int:
+    """All the bytes that a conversation takes."""
+    row, _, size = kept
+    return _OVERHEAD + size + len(row[USER_ID] or "") + len(row[UPSTREAM_IDS])
+
+
+def _end(messages: Sequence[bytes], span: Span) -> int:
     """How many of the messages the span may have."""
     if span.before is not None:
-        return max(0, span.before)
+        return min(max(0, span.before), len(messages))
     if span.upto is None:
         return len(messages)
-    return next((said.position + 1 for said in messages if said.id == span.upto), 0)
+    ends = enumerate(messages, 1)
+    return next((end for end, written in ends if is_whole(written, span.upto)), 0)

@@ -4,28 +4,23 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from gateway.conversations.rows import COLUMNS, conversation_of, here, row_of
 from gateway.conversations.sqlite_schema import schema_version
 from gateway.conversations.store import Answered, Change, Conflict, Found, Listed, Span
 from gateway.conversations.written import (
-    read_ids,
     read_message,
     write_about,
-    write_ids,
     write_parts,
 )
-from gateway.core.conversation import Conversation, Feedback, Owner, Place, Status, StoredMessage
+from gateway.core.conversation import Conversation, Feedback, Place, StoredMessage
 
-_CONVERSATION = (
-    "workspace, origin, agent, user_id, title, status, created, updated, length, version,"
-    " upstream_ids, id"
-)
 _MESSAGE = "position, id, role, created, parts, about, feedback"
 _ANSWERED = "subject, key, fingerprint, conversation, message, expires"
 
 # IS, for what a place does not have is NULL.
 _HERE = "workspace IS ? AND origin IS ? AND agent = ?"
 
-_INSERT = f"""INSERT INTO conversations ({_CONVERSATION})
+_INSERT = f"""INSERT INTO conversations ({COLUMNS})
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"""
 _UPDATE = """UPDATE conversations SET workspace = ?, origin = ?, agent = ?, user_id = ?, title = ?,
     status = ?, created = ?, updated = ?, length = ?, version = ?, upstream_ids = ?
@@ -35,14 +30,14 @@ _SAY = f"INSERT INTO messages (conversation, {_MESSAGE}) VALUES (?, ?, ?, ?, ?, 
 _ANSWER = f"INSERT OR REPLACE INTO answered ({_ANSWERED}) VALUES (?, ?, ?, ?, ?, ?)"
 _MARK = "UPDATE messages SET feedback = ? WHERE conversation = ? AND id = ?"
 
-_FIND = f"SELECT {_CONVERSATION} FROM conversations WHERE id = ? AND {_HERE}"
+_FIND = f"SELECT {COLUMNS} FROM conversations WHERE id = ? AND {_HERE}"
 _POSITION = "SELECT position FROM messages WHERE conversation = ? AND id = ?"
 _NEWEST = f"""SELECT {_MESSAGE} FROM messages WHERE conversation = ? AND position < ?
     ORDER BY position DESC LIMIT ?"""
 _COUNT = f"SELECT count(*) FROM conversations WHERE {_HERE}"
 _PAGE = "AND (updated, id) < (?, ?) ORDER BY updated DESC, id DESC LIMIT ?"
-_LIST = f"SELECT {_CONVERSATION} FROM conversations WHERE {_HERE}"
-_EVERY = f"SELECT {_CONVERSATION} FROM conversations WHERE id > ? ORDER BY id LIMIT ?"
+_LIST = f"SELECT {COLUMNS} FROM conversations WHERE {_HERE}"
+_EVERY = f"SELECT {COLUMNS} FROM conversations WHERE id > ? ORDER BY id LIMIT ?"
 _KNOWN = f"SELECT {_ANSWERED} FROM answered WHERE subject = ? AND key = ? AND expires > ?"
 
 _OLD = "SELECT id, updated, length FROM conversations WHERE updated < ? ORDER BY updated LIMIT ?"
@@ -62,9 +57,9 @@ def write(connection: sqlite3.Connection, change: Change) -> None:
     """Raises `Conflict`, before anything is written."""
     found = change.conversation
     if found.version == 1:
-        done = connection.execute(_INSERT, _row(found))
+        done = connection.execute(_INSERT, row_of(found))
     else:
-        done = connection.execute(_UPDATE, (*_row(found), found.version - 1))
+        done = connection.execute(_UPDATE, (*row_of(found), found.version - 1))
     if done.rowcount == 0:
         raise Conflict
     if found.version > 1:
@@ -93,12 +88,12 @@ def mark(
 def load(
     connection: sqlite3.Connection, place: Place, conversation: int, span: Span
 ) -> Found | None:
-    found = connection.execute(_FIND, (conversation, *_here(place))).fetchone()
+    found = connection.execute(_FIND, (conversation, *here(place))).fetchone()
     if found is None:
         return None
     end = _end(connection, conversation, span)
     newest = connection.execute(_NEWEST, (conversation, end, span.limit)).fetchall()
-    return _conversation(*found), tuple(read_message(*said) for said in reversed(newest))
+    return conversation_of(found), tuple(read_message(*said) for said in reversed(newest))
 
 
 def listed(
@@ -109,19 +104,19 @@ def listed(
     limit: int,
 ) -> Listed:
     whose, known = ("", ()) if user_id is None else (" AND user_id = ?", (user_id,))
-    here = (*_here(place), *known)
-    (total,) = connection.execute(_COUNT + whose, here).fetchone()
+    place_of = (*here(place), *known)
+    (total,) = connection.execute(_COUNT + whose, place_of).fetchone()
     updated, number = after or (_LAST, _LAST)
-    page = (*here, _integer(updated), _integer(number), limit)
+    page = (*place_of, _integer(updated), _integer(number), limit)
     rows = connection.execute(f"{_LIST}{whose} {_PAGE}", page)
-    return Listed(tuple(_conversation(*row) for row in rows), total)
+    return Listed(tuple(conversation_of(row) for row in rows), total)
 
 
 def everything(
     connection: sqlite3.Connection, after: int | None, limit: int
 ) -> tuple[Conversation, ...]:
     rows = connection.execute(_EVERY, (after or 0, limit))
-    return tuple(_conversation(*row) for row in rows)
+    return tuple(conversation_of(row) for row in rows)
 
 
 def answered(connection: sqlite3.Connection, subject: str, key: str, now: int) -> Answered | None:
@@ -200,53 +195,6 @@ def _end(connection: sqlite3.Connection, conversation: int, span: Span) -> int:
 def _integer(value: int) -> int:
     """The nearest that SQLite can hold: clients' cursors may say anything."""
     return max(-_LAST, min(value, _LAST))
-
-
-def _here(place: Place) -> tuple[str | None, str | None, int]:
-    return place.owner.workspace, place.owner.origin, place.agent
-
-
-def _row(found: Conversation) -> Sequence[int | str | None]:
-    return (
-        *_here(found.place),
-        found.user_id,
-        found.title,
-        found.status.value,
-        found.created,
-        found.updated,
-        found.length,
-        found.version,
-        write_ids(found.upstream_ids),
-        found.id,
-    )
-
-
-def _conversation(
-    workspace: str | None,
-    origin: str | None,
-    agent: int,
-    user_id: str | None,
-    title: str | None,
-    status: str,
-    created: int,
-    updated: int,
-    length: int,
-    version: int,
-    upstream_ids: str,
-    number: int,
-) -> Conversation:
-    return Conversation(
-        id=number,
-        place=Place(Owner(workspace, origin), agent),
-        user_id=user_id,
-        title=title,
-        status=Status(status),
-        created=created,
-        updated=updated,
-        length=length,
-        version=version,
-        upstream_ids=read_ids(upstream_ids),
-    )
 
 
 def _said(conversation: int, said: StoredMessage) -> Sequence[int | str | None]:

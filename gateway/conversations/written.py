@@ -1,10 +1,11 @@
-"""Records as JSON: how databases keep what has no columns of its own.
+"""Records as JSON: how databases keep what has no columns of its own, and memory whole messages.
 
 Keys are short, for there is one object for every part of every message. What a newer gateway has
 written and this one does not know is left out.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
 
 from gateway.core.conversation import Feedback, Part, Role, StoredMessage
 from gateway.core.events import (
@@ -21,6 +22,9 @@ from gateway.core.events import (
 from gateway.wire import json
 
 
+_USER = Role.USER
+
+
 def write_parts(parts: Iterable[Part]) -> str:
     """A message's parts."""
     return _dumps([_WRITERS[type(part)](part) for part in parts])
@@ -34,12 +38,11 @@ def read_parts(text: str) -> tuple[Part, ...]:
 
 def write_about(message: StoredMessage) -> str | None:
     """What an assistant's message has beside its parts; None for a user's."""
-    if message.role is Role.USER:
+    if message.role is _USER:
         return None
-    usage = message.usage or Usage()
     known: dict[str, Json] = {
         "finish": message.finish,
-        "usage": [usage.input_tokens, usage.output_tokens, usage.credits] if usage else None,
+        "usage": _write_usage(message.usage),
         "model": message.model,
         "upstream": message.upstream,
         "conversation": message.upstream_conversation,
@@ -76,13 +79,64 @@ def read_message(
     )
 
 
+def write_whole(message: StoredMessage) -> bytes:
+    """A message without columns, for `read_whole`: its id first, and last what only an assistant's
+    has."""
+    parts = [_WRITERS[type(part)](part) for part in message.parts]
+    known: list[Json] = [message.id, message.position, message.created, parts]
+    if message.role is not _USER:
+        known += (
+            message.finish,
+            _write_usage(message.usage),
+            message.model,
+            message.upstream,
+            message.upstream_conversation,
+            message.upstream_message,
+            message.feedback,
+        )
+    # A copy, for what orjson makes keeps all the room that it was made in.
+    return json.dumps(known) + b"\n"
+
+
+def read_whole(written: bytes) -> StoredMessage:
+    """The message that `write_whole` wrote."""
+    number, position, created, parts, *about = cast("list[Any]", json.loads_own(written))
+    said = tuple([part for each in parts if (part := _read(each))])
+    if not about:
+        return StoredMessage(number, position, Role.USER, said, created)
+    finish, usage, model, upstream, upstream_conversation, upstream_message, feedback = about
+    return StoredMessage(
+        number,
+        position,
+        Role.ASSISTANT,
+        said,
+        created,
+        FinishReason(finish) if finish else None,
+        _read_usage(usage),
+        model,
+        upstream,
+        upstream_conversation,
+        upstream_message,
+        Feedback(feedback) if feedback else None,
+    )
+
+
+def is_whole(written: bytes, number: int) -> bool:
+    """Whether it is the message with this id, without reading it."""
+    return written.startswith(b"[%d," % number)
+
+
 def write_ids(ids: Mapping[str, str]) -> str:
     """What upstreams call a conversation."""
-    return _dumps(dict(ids))
+    return _dumps(dict(ids)) if ids else "{}"
 
 
 def read_ids(text: str) -> dict[str, str]:
     return {name: json.text(known) for name, known in json.mapping(json.loads_own(text)).items()}
+
+
+def _write_usage(usage: Usage | None) -> Json:
+    return [usage.input_tokens, usage.output_tokens, usage.credits] if usage else None
 
 
 def _read_usage(known: Json) -> Usage | None:

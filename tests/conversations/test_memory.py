@@ -1,5 +1,6 @@
 """The store in memory: bounded, the least recently used going first."""
 
+import gc
 import tracemalloc
 from collections import OrderedDict
 from collections.abc import Coroutine, Iterator
@@ -77,6 +78,39 @@ def test_every_operation_is_done_in_one_go() -> None:
     done(store.close())
 
 
+@pytest.mark.parametrize("letter", ["q", "語", "🎉"])
+@pytest.mark.parametrize("length", [1, 50, 2000])
+@pytest.mark.parametrize("user_id", [None, "user_1"])
+def test_the_size_is_what_it_takes(letter: str, length: int, user_id: str | None) -> None:
+    """Within a quarter: in characters of one byte or more, for long conversations and short."""
+    store = MemoryStore(1 << 30)
+    gc.collect()  # what is made of the interpreter's own list of free objects is not traced
+    tracemalloc.start()
+    try:
+        for n in range(1 << 51, (1 << 51) + 300):
+            said = (question(0, f"{n}" + letter * length, n), answer(1, number=n + 1))
+            done(store.save(new(n, *said, user_id=user_id, updated=n), ()))
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert done(store.figures()).size == pytest.approx(size, rel=1 / 4)
+
+
+def test_what_is_kept_is_nothing_to_look_through_for_garbage() -> None:
+    """A collection looks at every object that may hold others: a hundred thousand conversations of
+    ten such objects each would stop the gateway for a second, again and again."""
+    store = MemoryStore(1 << 30)
+    gc.collect()
+    before = len(gc.get_objects())
+    for n in range(1, 1001):
+        found = row(n, length=2, upstream_ids={"up/": "theirs"})
+        done(store.save(replace(new(n, question(0), answer(1)), conversation=found), ()))
+    gc.collect()
+
+    assert len(gc.get_objects()) - before < 500
+
+
 def test_the_size_is_bounded() -> None:
     """Ten thousand conversations of 1 KiB and more, in a store of 1 MiB: the newest are there."""
     store = MemoryStore(1 << 20)
@@ -97,7 +131,7 @@ def test_the_size_is_bounded() -> None:
 def test_what_is_used_stays(use: str) -> None:
     """A turn makes a conversation young again, whether it was kept or only begun."""
     first = new(1)
-    store = filled(4 * SIZE, first, new(2), new(3))
+    store = filled(4 * SIZE + 10, first, new(2), new(3))
     if use == "load":
         done(store.load(ACME, 1, Span(limit=0)))
     if use == "save":
@@ -162,7 +196,8 @@ def test_the_size_follows_every_change() -> None:
     store = filled(1 << 20, first)
     done(store.save(later(first, 2, answer(2, TextDelta("x" * 1000))), ()))
     done(store.mark(1, 102, Feedback.NEGATIVE))
-    direct = new(1, *dialogue(2), answer(2, TextDelta("x" * 1000)))
+    marked = replace(answer(2, TextDelta("x" * 1000)), feedback=Feedback.NEGATIVE)
+    direct = new(1, *dialogue(2), marked)
     assert done(store.figures()).size == done(filled(1 << 20, direct).figures()).size
 
     done(store.prune(NOW + 1, None, NOW))

@@ -4,12 +4,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.conversations.written import (
+    is_whole,
     read_ids,
     read_message,
     read_parts,
+    read_whole,
     write_about,
     write_ids,
     write_parts,
+    write_whole,
 )
 from gateway.core.conversation import Feedback, Part, Role, StoredMessage
 from gateway.core.events import (
@@ -89,6 +92,17 @@ def test_messages_come_back(message: StoredMessage) -> None:
     assert read == message
 
 
+@given(MESSAGES)
+def test_whole_messages_come_back(message: StoredMessage) -> None:
+    """Without columns; and which one it is can be seen from outside."""
+    written = write_whole(message)
+
+    assert read_whole(written) == message
+    assert is_whole(written, message.id)
+    others = {message.id + 1, message.id * 10, message.id // 10} - {message.id}
+    assert not any(is_whole(written, other) for other in others)
+
+
 @given(TEXTS)
 def test_a_users_message_has_only_its_text(text: str) -> None:
     """Nothing about it is written, and nothing read."""
@@ -96,6 +110,7 @@ def test_a_users_message_has_only_its_text(text: str) -> None:
     assert write_about(message) is None
 
     assert read_message(0, 1, "user", 2, write_parts(message.parts), None, None) == message
+    assert read_whole(write_whole(message)) == message
 
 
 def test_figures_that_are_all_unknown_are_no_usage() -> None:
