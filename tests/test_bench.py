@@ -75,8 +75,9 @@ def test_it_runs() -> None:
     names = {"warm-up", *NAMES} - {"workers"}
     expected = {f"{target}, {name}" for target in targets for name in names}
     kept = {f"gateway with sqlite, {name}" for name in ("warm-up", "json", "burst", "workers")}
-    two = {f"gateway with two workers, {name}" for name in ("warm-up", "workers")}
-    assert measured == expected | kept | two | {"direct, first"}
+    twos = ("gateway with two workers", "two pass-throughs")
+    two = {f"{target}, {name}" for target in twos for name in ("warm-up", "workers")}
+    assert measured == expected | kept | two | {"direct, first", "pass-through, workers"}
     figures = [row[:2] for row in rows(done.stdout)]
     assert figures[: len(FIGURES)] == [[figure.workload, figure.name] for figure in FIGURES]
     assert [row[0] for row in figures[len(FIGURES) + 1 :]] == ["burst", "json", *NAMES[:-1]]

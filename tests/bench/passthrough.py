@@ -1,9 +1,12 @@
 """The yardstick: a proxy on aiohttp and uvloop that hands bytes through and does nothing else.
 
-What it costs is what the stack costs. `python -m tests.bench.passthrough MOCK_PORT`.
+What it costs is what the stack costs. `python -m tests.bench.passthrough MOCK_PORT [PROCESSES]`:
+several share the port, as the gateway's workers do.
 """
 
 import asyncio
+import os
+import socket
 import sys
 
 import aiohttp
@@ -46,8 +49,10 @@ async def _stream(request: web.Request, answer: aiohttp.ClientResponse) -> web.S
     return response
 
 
-async def serve(port: int) -> None:
-    """Until the process is ended."""
+async def serve(port: int, own: int, parent: int | None) -> None:
+    """On a port of its own, until the process is ended or `parent`, a pipe of its, is."""
+    if parent is not None:
+        asyncio.get_running_loop().add_reader(parent, os._exit, 0)
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=600)
     unlimited = aiohttp.ClientTimeout(total=None)
     async with aiohttp.ClientSession(
@@ -57,10 +62,26 @@ async def serve(port: int) -> None:
         app.router.add_post("/{path:.*}", Proxy(port, session).answer)
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0, backlog=_BACKLOG).start()
-        announce("pass-through", runner.addresses[0][1])
+        await web.TCPSite(runner, "127.0.0.1", own, backlog=_BACKLOG, reuse_port=True).start()
+        if parent is None:
+            announce("pass-through", own)
         await asyncio.Event().wait()
 
 
+def main(port: int, processes: int = 1) -> None:
+    """`port` is the upstream's."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        held.bind(("127.0.0.1", 0))
+        reading, writing = os.pipe()
+        parent = None
+        for _ in range(processes - 1):
+            if os.fork() == 0:
+                os.close(writing)
+                parent = reading
+                break
+        uvloop.run(serve(port, held.getsockname()[1], parent))
+
+
 if __name__ == "__main__":
-    uvloop.run(serve(int(sys.argv[1])))
+    main(*map(int, sys.argv[1:]))

@@ -63,10 +63,21 @@ class Process:
         tasks = (Path(f"/proc/{pid}/task").glob("*/schedstat") for pid in self.pids)
         return sum(int(task.read_text().split()[0]) for of in tasks for task in of) / 1e9
 
+    def spread(self, cpus: Cpus) -> None:
+        """Have its processes take turns at both CPUs."""
+        for number, pid in enumerate(self.pids):
+            pin(pid, cpus.load if number % 2 else cpus.gateway)
+
     def memory(self) -> int:
         """Resident bytes."""
         read = (Path(f"/proc/{pid}/statm").read_text() for pid in self.pids)
         return sum(int(text.split()[1]) for text in read) * resource.getpagesize()
+
+
+def pin(pid: int, *cpus: int) -> None:
+    """All its threads, to these."""
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(task.name), cpus)
 
 
 def _family(pid: int) -> tuple[int, ...]:

@@ -11,8 +11,14 @@ from tests.bench.workloads import (
     NAMES,
     NGINX,
     PASSTHROUGH,
+    PASSTHROUGHS,
     SQLITE,
     WORKERS,
+)
+
+_PAIRS = (
+    ("workers of this build", SQLITE, WORKERS, "≤ 1.1x"),
+    ("pass-throughs", PASSTHROUGH, PASSTHROUGHS, ""),
 )
 
 # The pass-through does not change, so what it varies by is the machine's doing.
@@ -170,23 +176,26 @@ def store_table(rounds: Sequence[Round]) -> str:
 
 
 def workers_table(rounds: Sequence[Round], why_not: str) -> str:
-    """Two workers beside one, both on one CPU, with requests that no conversation is kept of."""
-    pairs = [
-        (one[SQLITE, "workers"], one[WORKERS, "workers"])
-        for one in rounds
-        if (WORKERS, "workers") in one
+    """Two workers beside one, each on a CPU that mock and client use as well, with requests that
+    no conversation is kept of; and two pass-throughs, for what this is worth on this machine."""
+    rows = [
+        "| CPU per request, µs | by one | by two | **ratio** | budget | spread |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
-    if not pairs:
-        return f"No row for two workers: {why_not}" if why_not else ""
-    ratios = [per_answer(two) / per_answer(one) for one, two in pairs]
-    one, two = (median(per_answer(pair[at]) for pair in pairs) for at in (0, 1))
-    return "\n".join(
-        [
-            "| CPU per request, by one worker, µs | by two | **ratio** | budget | spread |",
-            "| ---: | ---: | ---: | ---: | ---: |",
-            f"| {one:.2f} | {two:.2f} | {median(ratios):.2f} | ≤ 1.1x | {spread(ratios):.0%} |",
+    for name, alone, both, budget in _PAIRS:
+        pairs = [
+            (one[alone, "workers"], one[both, "workers"])
+            for one in rounds
+            if (both, "workers") in one
         ]
-    )
+        if pairs:
+            ratios = [per_answer(two) / per_answer(one) for one, two in pairs]
+            one, two = (median(per_answer(pair[at]) for pair in pairs) for at in (0, 1))
+            figures = f"{one:.2f} | {two:.2f} | {median(ratios):.2f}"
+            rows.append(f"| {name} | {figures} | {budget} | {spread(ratios):.0%} |")
+    if why_not:
+        rows.append(f"\nNo row for two workers: {why_not}")
+    return "\n".join(rows) if len(rows) > 2 else ""
 
 
 def load_table(rounds: Sequence[Round]) -> str:

@@ -1,23 +1,29 @@
-"""Measuring: one server at a time, each of them started anew for every round."""
+"""Measuring: one server at a time, each of them started anew for every round.
+
+What one workload costs is asked of one server after the other: machines that are shared change from
+one minute to the next, and ratios are what counts.
+"""
 
 import concurrent.futures
 import multiprocessing
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from tests.bench import load, nginx
-from tests.bench.process import Cpus, Process, started
+from tests.bench.process import Cpus, Process, pin, started
 from tests.bench.workloads import (
     DIRECT,
     GATEWAY,
     NGINX,
     PASSTHROUGH,
+    PASSTHROUGHS,
     SQLITE,
     WORKERS,
     Workload,
@@ -35,7 +41,14 @@ _GATEWAYS = {
 }
 
 # The targets that are asked for a part of the workloads only.
-_PARTS = {SQLITE: ("json", "burst", "workers"), WORKERS: ("workers",)}
+_PARTS = {
+    SQLITE: ("json", "burst", "workers"),
+    WORKERS: ("workers",),
+    PASSTHROUGHS: ("workers",),
+}
+
+# The targets that are asked for whatever is not a part.
+_ALONE = (GATEWAY, NGINX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,53 +98,75 @@ class Bench:
 
     def round(self, number: int) -> Round:
         """Everything once; who comes first alternates. Raises `WrongAnswer`."""
-        targets = [GATEWAY, SQLITE, WORKERS, PASSTHROUGH]
+        targets = [GATEWAY, SQLITE, WORKERS, PASSTHROUGH, PASSTHROUGHS]
         if nginx.binary():
             targets.append(NGINX)
+        targets = [t for t in targets if any(_concerns(t, w) for w in self.workloads)]
+        targets = targets[:: -1 if number % 2 else 1]
+        together = [workload for workload in self.workloads if not workload.fresh]
+        alone = [[workload] for workload in self.workloads if workload.fresh]
         measured: Round = {}
-        for target in targets[:: -1 if number % 2 else 1]:
-            if target not in self.skipped:
-                measured |= self._target(target)
+        for group in (together, *alone):
+            measured |= self._group(targets, group)
         for workload in self.workloads:
             if workload.name == "first":
                 measured[DIRECT, workload.name] = self._measure(workload, DIRECT, self.mock)
         return measured
 
-    def _target(self, target: str) -> Round:
+    def _group(self, targets: list[str], group: list[Workload]) -> Round:
+        """What one process of each is asked for."""
         measured: Round = {}
-        for group in self._groups(target):
+        with ExitStack() as stack:
+            running = {}
+            for target in targets:
+                if any(_concerns(target, workload) for workload in group):
+                    running[target] = stack.enter_context(self._started(target))
+            for workload in group:
+                with self._load_everywhere() if workload.name == "workers" else nullcontext():
+                    for target, process in running.items():
+                        if process is not None and _concerns(target, workload):
+                            measured[target, workload.name] = self._measure(
+                                workload, target, process
+                            )
+        return measured
+
+    @contextmanager
+    def _load_everywhere(self) -> Iterator[None]:
+        """Two workers have a CPU each, as anybody would run them, so mock and client have both."""
+        loads = *self.mock.pids, self.client.submit(os.getpid).result()
+        for pid in loads:
+            pin(pid, self.cpus.gateway, self.cpus.load)
+        try:
+            yield
+        finally:
+            for pid in loads:
+                pin(pid, self.cpus.load)
+
+    @contextmanager
+    def _started(self, target: str) -> Iterator[Process | None]:
+        """None: there can be no workers here."""
+        if target in self.skipped:
+            yield None
+            return
+        with ExitStack() as stack:
             try:
-                measured |= self._group(target, group)
+                command = started(*self._command(target), cpu=self.cpus.gateway)
+                process = stack.enter_context(command)
             except RuntimeError as exc:
                 if target != WORKERS:
                     raise
                 self.skipped[target] = str(exc).splitlines()[-1]
-        return measured
-
-    def _groups(self, target: str) -> list[list[Workload]]:
-        """What one process after the other is asked for."""
-        asked = [w for w in self.workloads if self._concerns(target, w)]
-        together = [workload for workload in asked if not workload.fresh]
-        alone = [[workload] for workload in asked if workload.fresh]
-        return [group for group in (together, *alone) if group]
-
-    def _concerns(self, target: str, workload: Workload) -> bool:
-        if target in _PARTS:
-            return workload.name in _PARTS[target]
-        return workload.name != "workers"
-
-    def _group(self, target: str, group: list[Workload]) -> Round:
-        with started(*self._command(target), cpu=self.cpus.gateway) as process:
+                yield None
+                return
+            if target in (WORKERS, PASSTHROUGHS):
+                process.spread(self.cpus)
             self._measure(self.warm_up, target, process)
-            return {
-                (target, workload.name): self._measure(workload, target, process)
-                for workload in group
-            }
+            yield process
 
     def _command(self, target: str) -> list[str]:
         port = str(_port(self.mock))
-        if target == PASSTHROUGH:
-            return ["tests.bench.passthrough", port]
+        if target in (PASSTHROUGH, PASSTHROUGHS):
+            return ["tests.bench.passthrough", port, "2" if target == PASSTHROUGHS else "1"]
         if target == NGINX:
             return ["tests.bench.nginx", port]
         return ["gateway", "run", "--config", str(self.files[target])]
@@ -147,6 +182,12 @@ class Bench:
         )
         _check(measured, target)
         return measured
+
+
+def _concerns(target: str, workload: Workload) -> bool:
+    if target in _PARTS:
+        return workload.name in _PARTS[target]
+    return workload.name != "workers" or target not in _ALONE
 
 
 def _port(process: Process) -> int:

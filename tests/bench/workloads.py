@@ -15,6 +15,9 @@ SQLITE = "gateway with sqlite"
 WORKERS = "gateway with two workers"
 """Theirs are in the same kind of file: they cannot share a process's memory."""
 
+PASSTHROUGHS = "two pass-throughs"
+"""What two processes cost more than one on this machine, whoever they are."""
+
 GATEWAYS = (GATEWAY, SQLITE, WORKERS)
 
 KEY = "oc_test_bench_0123456789abcdefghijklmnopqrstuvwxyz"
