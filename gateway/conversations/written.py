@@ -21,7 +21,6 @@ from gateway.core.events import (
 )
 from gateway.wire import json
 
-
 _USER = Role.USER
 
 
