@@ -5,7 +5,7 @@ No method awaits anything, so each runs in one go and needs no lock.
 
 from bisect import bisect_left, insort
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from sys import getsizeof
 
@@ -169,8 +169,7 @@ class MemoryStore:
         """Have it be so, and what was used last."""
         if number in self._kept:
             self._drop(number)
-        row = kept[0]
-        whole = _whole(kept)
+        row, whole = kept[0], _whole(kept)
         if whole > self._max_size:
             # It alone is larger than the whole store. What was left of it from before the turn
             # would be a conversation that has forgotten its last answer, so all of it goes.
@@ -220,8 +219,8 @@ def _all_of(whose: _Whose) -> _Whose:
     return *whose[:3], None
 
 
-def _size(messages: Iterable[bytes]) -> int:
-    return sum([len(written) + _MESSAGE for written in messages])
+def _size(messages: Sequence[bytes]) -> int:
+    return sum(map(len, messages)) + _MESSAGE * len(messages)
 
 
 def _whole(kept: _Kept) -> int:

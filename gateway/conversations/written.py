@@ -81,7 +81,11 @@ def read_message(
 def write_whole(message: StoredMessage) -> bytes:
     """A message without columns, for `read_whole`: its id first, and last what only an assistant's
     has."""
-    parts = [_WRITERS[type(part)](part) for part in message.parts]
+    parts: list[Json]
+    if len(message.parts) == 1 and type(part := message.parts[0]) is TextDelta:  # as nearly all
+        parts = [{"text": part.text}]
+    else:
+        parts = [_WRITERS[type(part)](part) for part in message.parts]
     known: list[Json] = [message.id, message.position, message.created, parts]
     if message.role is not _USER:
         known += (
