@@ -1,7 +1,7 @@
 """The relay's own promises, with an upstream and a client that are only objects."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import pytest
@@ -63,8 +63,14 @@ class Client:
         self.drained += 1
 
 
-def encode(event: Event) -> bytes:
-    return event.text.encode() if isinstance(event, TextDelta) else b""
+class Plain:
+    """An encoder to plain text."""
+
+    dropped: Mapping[str, int] = {}
+    around_text = None
+
+    def encode(self, event: Event) -> bytes:
+        return event.text.encode() if isinstance(event, TextDelta) else b""
 
 
 def relay(*script: bytes | Pause, decoder: Words | None = None, clocks: Clocks = CLOCKS) -> Relay:
@@ -77,7 +83,7 @@ async def test_what_came_before_the_client_was_ready_comes_first() -> None:
     turn = relay(b"ab", Pause(0.001), b"c", b"d.")
     await turn.opened()
     client = Client()
-    first = turn.begin(encode, client)
+    first = turn.begin(Plain(), client)
 
     assert await turn.pour() is FINISH
     assert (first, client.got) == (b"ab", b"cd")
@@ -91,7 +97,7 @@ async def test_a_client_that_is_behind_pauses_the_upstream() -> None:
     turn = relay(b"a", Pause(0.001), b"b", b"c", b"d", b".")
     await turn.opened()
     client = Client(behind=b"bc")
-    turn.begin(encode, client)
+    turn.begin(Plain(), client)
 
     assert await turn.pour() is FINISH
     assert (client.got, client.drained) == (b"bcd", 2)
@@ -103,7 +109,7 @@ async def test_nothing_follows_the_end() -> None:
     turn = relay(b"a.", b"b")
     await turn.opened()
 
-    assert turn.begin(encode, Client()) == b"a"
+    assert turn.begin(Plain(), Client()) == b"a"
     assert turn.terminal is FINISH
     assert turn.events == 2
 
@@ -136,7 +142,7 @@ async def test_a_bug_is_raised_to_the_turn(script: list[bytes | Pause]) -> None:
 
 async def _whole(turn: Relay) -> None:
     await turn.opened()
-    turn.begin(encode, Client())
+    turn.begin(Plain(), Client())
     await turn.pour()
 
 
@@ -171,7 +177,7 @@ async def test_the_idle_clock_does_not_wait_for_the_first_events() -> None:
     turn = relay(b"a", Pause(60), clocks=Clocks(first_event=60, idle=0.03, total=90))
     async with asyncio.timeout(PATIENCE):
         await turn.opened()
-        turn.begin(encode, Client())
+        turn.begin(Plain(), Client())
         terminal = await turn.pour()
     assert isinstance(terminal, Failure)
     assert terminal.code is ErrorCode.IDLE_TIMEOUT

@@ -37,6 +37,7 @@ from gateway.core.events import (
 from gateway.core.turn import ChatRequest, Reply, Tool, Turn
 from gateway.dialects import DIALECTS
 from gateway.dialects.chatbase import VARIANTS
+from gateway.dialects.runs import encode_all
 from gateway.upstreams import UPSTREAMS
 from gateway.upstreams.refusals import MESSAGES
 from gateway.wire import json
@@ -288,7 +289,7 @@ def _joined(one: Event, other: Event) -> Event | None:
 def metadata(events: Iterable[Event]) -> Metadata:
     """All that is said of it."""
     reply = Reply()
-    reply.extend(event for event in events if isinstance(event, Metadata))
+    reply.extend([event for event in events if isinstance(event, Metadata)])
     return reply.metadata
 
 
@@ -535,6 +536,17 @@ asks = st.builds(
 places = st.lists(st.integers(0, 4000), max_size=8)
 
 
+@given(events=turns())
+def test_a_reply_is_the_same_however_its_events_came(events: list[Event]) -> None:
+    """Many in one read, or each in its own."""
+    together, apart = Reply(), Reply()
+    together.extend(events)
+    for event in events:
+        apart.extend([event])
+
+    assert together.folded() == apart.folded()
+
+
 @every_way
 @settings(max_examples=100, deadline=None)
 @given(
@@ -552,6 +564,7 @@ def test_round_trip(
     assume(way.kind != "openai" or not _may_think(events))
     encoder = way.dialect.encoder(turn, ask)
     body = b"".join(encoder.encode(event) for event in events)
+    assert encode_all(way.dialect.encoder(turn, ask), events) == body
     read = decoded(UPSTREAMS[way.kind].decoder(TARGET), [body])
     pieces = cut(body, range(len(body)) if bytewise else at)
     assert decoded(UPSTREAMS[way.kind].decoder(TARGET), pieces) == read

@@ -35,6 +35,15 @@ def test_line_ends_are_escaped(character: str) -> None:
     assert json.loads(written) == {f"a{character}": f"語{character}b"}
 
 
+@given(
+    st.lists(st.text() | st.text('",\\\n \u2028'), max_size=5),
+    st.sampled_from([b"", b"},{", b'","']),
+)
+def test_strings_are_joined_as_each_is_written(texts: list[str], between: bytes) -> None:
+    """Whatever they are, also what looks like the end of one and the start of the next."""
+    assert json.joined(texts, between) == between.join(map(json.dumps, texts))
+
+
 def test_other_scripts_are_not_escaped() -> None:
     """They are UTF-8, which is shorter."""
     assert json.dumps({"text": "語🎉"}) == '{"text":"語🎉"}'.encode()

@@ -41,6 +41,12 @@ class Encoder(Protocol):
         """How many events this dialect had no words for, by type."""
         ...
 
+    @property
+    def around_text(self) -> tuple[bytes, bytes] | None:
+        """What stands before and after the JSON of each `TextDelta`'s text; None where that is not
+        the same for all, or not yet."""
+        ...
+
     def encode(self, event: Event) -> bytes:
         """The frames for one event; `b""` where the dialect says nothing here."""
         ...

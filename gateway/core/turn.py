@@ -1,7 +1,9 @@
 """One exchange with an agent: what the client asked, what the upstream is asked, and the reply."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
 
 from gateway.core.conversation import Part, Role
 from gateway.core.events import (
@@ -126,6 +128,8 @@ class Turn:
 
 UNKNOWN = Metadata()
 
+_text: Callable[[Event], str] = attrgetter("text")
+
 
 @dataclass(slots=True)
 class Reply:
@@ -148,15 +152,21 @@ class Reply:
     def tool_calls(self) -> list[ToolCall]:
         return [part for part in self.parts if type(part) is ToolCall]
 
-    def extend(self, events: Iterable[Event]) -> None:
+    def extend(self, events: Sequence[Event]) -> None:
         """Take up more events, in order."""
-        said = self._run_type
-        for event in events:
-            if type(event) is said:
+        if len(events) == 1:  # as in most reads
+            (event,) = events
+            if type(event) is self._run_type:
                 self._run.append(event.text)
             else:
                 self._add(event)
-                said = self._run_type
+            return
+        for kind, run in groupby(events, type):
+            if kind is TextDelta or kind is ReasoningDelta:
+                self._say(kind, map(_text, run))
+            else:
+                for event in run:
+                    self._add(event)
 
     def folded(self) -> "Reply":
         """This reply with its text joined: once per run of deltas, for a join per event is
@@ -166,15 +176,19 @@ class Reply:
             self._run = []
         return self
 
+    def _say(self, kind: type[TextDelta] | type[ReasoningDelta], texts: Iterable[str]) -> None:
+        if kind is not self._run_type:
+            self.folded()
+            self._run_type = kind
+        self._run += texts
+
     def _add(self, event: Event) -> None:
         if type(event) is Metadata:
             self.metadata = merged(self.metadata, event)
         elif type(event) is Finish:
             self.finish = event.reason
         elif type(event) is TextDelta or type(event) is ReasoningDelta:
-            self.folded()
-            self._run_type = type(event)
-            self._run.append(event.text)
+            self._say(type(event), (event.text,))
         elif type(event) is ToolCall or type(event) is ToolOutput or type(event) is Citations:
             self.folded().parts.append(event)
         elif type(event) is Failure:

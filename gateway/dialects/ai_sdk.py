@@ -110,6 +110,8 @@ class AiSdkEncoder:
         # A message may be continued in another turn, and its parts are told apart by their ids.
         self._frames = UIFrames(source=turn.message_id or "source")
 
+    around_text = None  # the first of a part begins it
+
     def encode(self, event: Event) -> bytes:
         kind = type(event)
         before = b"" if self._in_step or kind not in _CONTENT else self._step_start(event)

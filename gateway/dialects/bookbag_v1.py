@@ -80,6 +80,8 @@ class BookbagV1Encoder:
         self._turn = turn
         self._metadata = UNKNOWN
 
+    around_text = _TEXT_OPEN, _TEXT_CLOSE
+
     def encode(self, event: Event) -> bytes:
         if type(event) is TextDelta:  # as nearly every one
             return _TEXT_OPEN + json.dumps(event.text) + _TEXT_CLOSE

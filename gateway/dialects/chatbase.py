@@ -77,6 +77,8 @@ class ChatbaseEncoder:
         self._begun = False
         self._frames = UIFrames(variant.opening)
 
+    around_text = None  # the first of a part begins it
+
     def encode(self, event: Event) -> bytes:
         kind = type(event)
         if write := FRAMES.get(kind):

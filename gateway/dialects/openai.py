@@ -70,6 +70,10 @@ class OpenAIEncoder:
         self._start, self._end = start, end
         self._text_start = start + b'"content":'
 
+    @property
+    def around_text(self) -> tuple[bytes, bytes] | None:
+        return (self._text_start, self._end) if self._begun else None
+
     def encode(self, event: Event) -> bytes:
         write = _TABLE.get(type(event))
         frames = write(self, event) if write else self.dropped.count(event)

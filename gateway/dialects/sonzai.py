@@ -121,6 +121,8 @@ class SonzaiEncoder:
         self._calls: list[Json] = []
         self._side_effects: Json = None
 
+    around_text = _TEXT_OPEN, _TEXT_CLOSE
+
     def encode(self, event: Event) -> bytes:
         write = _TABLE.get(type(event))
         return write(self, event) if write else self.dropped.count(event)

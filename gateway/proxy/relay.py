@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from gateway.core.codec import Decoder
+from gateway.core.codec import Decoder, Encoder
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.events import CONTENT, TERMINAL, Event, Failure, Finish
 from gateway.core.turn import Reply
+from gateway.dialects.runs import encode_all
 from gateway.proxy.answer import Answer
 
 
@@ -64,7 +65,7 @@ class Relay:
         "_clocks",
         "_decoder",
         "_downstream",
-        "_encode",
+        "_encoder",
         "_folding",
         "_held",
         "_last_read",
@@ -96,7 +97,7 @@ class Relay:
         self._last_read = started
         self._held: list[Event] = []
         self._folding = False
-        self._encode: Callable[[Event], bytes]
+        self._encoder: Encoder
         self._write: Callable[[bytes], bool] | None = None
         self._downstream: Downstream | None = None
         self._behind = False
@@ -136,11 +137,11 @@ class Relay:
         self._raise_failure()
         return self.reply.folded()
 
-    def begin(self, encode: Callable[[Event], bytes], downstream: Downstream) -> bytes:
+    def begin(self, encoder: Encoder, downstream: Downstream) -> bytes:
         """The frames of what has come so far; what comes from now on goes to `downstream`."""
-        self._encode, self._write, self._downstream = encode, downstream.write, downstream
+        self._encoder, self._write, self._downstream = encoder, downstream.write, downstream
         held, self._held = self._held, []
-        return b"".join([encode(event) for event in held])
+        return encode_all(encoder, held)
 
     def discard(self) -> None:
         """The client has left, and the turn goes on for the record: nothing is encoded or written
@@ -202,9 +203,9 @@ class Relay:
         if write is None:
             self._hold(events)
         else:
-            encode = self._encode
+            encoder = self._encoder
             # Most reads bring one event.
-            out = encode(events[0]) if len(events) == 1 else b"".join(map(encode, events))
+            out = encoder.encode(events[0]) if len(events) == 1 else encode_all(encoder, events)
             if out and write(out):
                 self._fall_behind()
 

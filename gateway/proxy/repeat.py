@@ -9,6 +9,7 @@ from gateway.conversations.repeats import Asked, Repeated
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.events import Event, Finish, FinishReason, Metadata
 from gateway.core.turn import ChatRequest, Reply
+from gateway.dialects.runs import encode_all
 from gateway.observe.exchange import CLIENT_GONE, CLIENT_STALLED
 from gateway.proxy.admission import Caller
 from gateway.proxy.call import Call
@@ -46,7 +47,7 @@ async def again(call: Call, ask: ChatRequest, repeated: Repeated) -> web.StreamR
         return await whole_answer(call, ask, turn, reply)
     events: tuple[Event, ...] = (*said.parts, metadata, Finish(finish))
     encoder = dialect.encoder(turn, ask)
-    frames = b"".join(map(encoder.encode, events))
+    frames = encode_all(encoder, events)
     call.exchange.dropped = encoder.dropped
     stream = client_stream(call)
     try:

@@ -81,7 +81,7 @@ class Answering:
         """Nothing is raised from here on but cancellation: the status is out."""
         exchange = self._call.exchange
         try:
-            await stream.open(partial(self._relay.begin, encoder.encode, stream))
+            await stream.open(partial(self._relay.begin, encoder, stream))
             last = await self._end(encoder)
             await stream.finish(last)
         except ClientStalled:
@@ -105,7 +105,7 @@ class Answering:
         try:
             if feed.deserted:
                 self._relay.discard()
-            elif first := self._relay.begin(encoder.encode, feed):
+            elif first := self._relay.begin(encoder, feed):
                 feed.write(first)
             feed.end(await self._end(encoder))
         except Exception:

@@ -1,6 +1,7 @@
 """JSON, on one line: the one import of orjson."""
 
 import re
+from collections.abc import Sequence
 
 import orjson
 
@@ -28,6 +29,9 @@ _LINE_ENDS = (
     ("\u2029".encode(), b"\\u2029"),
 )
 
+
+# What orjson writes before, between and after the strings of an indented array.
+_FIRST, _NEXT, _LAST = b"[\n  ", b'",\n  "', b"\n]"
 
 # orjson reads 1024 levels and writes 254. What is read may have to be written again, inside an
 # object of ours, so what is nested deeper than this counts as no JSON.
@@ -127,10 +131,22 @@ def _check_depth(value: Json) -> None:
 def dumps(value: object) -> bytes:
     """The value on one line, by anybody's idea of a line. Raises `TypeError`."""
     data = orjson.dumps(value)
-    if not data.isascii():
-        for character, escape in _LINE_ENDS:
-            data = data.replace(character, escape)
+    return data if data.isascii() else _escaped(data)
+
+
+def _escaped(data: bytes) -> bytes:
+    for character, escape in _LINE_ENDS:
+        data = data.replace(character, escape)
     return data
+
+
+def joined(texts: Sequence[str], between: bytes) -> bytes:
+    """Strings as `dumps` writes each, and this between them. Raises `TypeError`."""
+    data = orjson.dumps(texts, option=orjson.OPT_INDENT_2)[len(_FIRST) : -len(_LAST)]
+    if not data.isascii():
+        data = _escaped(data)
+    # A line end as it stands is nowhere but between two strings, next to a quote that ends one.
+    return data.replace(_NEXT, b'"' + between + b'"') if len(texts) > 1 else data
 
 
 def dumps_indented(value: Json) -> str:
