@@ -151,7 +151,9 @@ async def test_a_bug_in_an_encoder_ends_the_stream(
     """The head may be out by then: the error is the stream's own."""
     upstream.answers([*HELLO, chunk(event(delta("world"))), Hang])
     gateway = await start(config(upstream.url))
-    monkeypatch.setattr("gateway.dialects.bookbag_v1.BookbagV1Encoder.encode", _broken_for_text)
+    encoder = "gateway.dialects.bookbag_v1.BookbagV1Encoder"
+    monkeypatch.setattr(f"{encoder}.encode", _broken_for_text)
+    monkeypatch.setattr(f"{encoder}.around_text", None)
     answer = await gateway.chat_v1()
 
     assert answer.status == 200
