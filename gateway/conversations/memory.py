@@ -41,24 +41,22 @@ _Activity = tuple[int, int]
 """When a conversation was last written to, and its id."""
 
 
-_Kept = tuple[Row, tuple[bytes, ...], int]
-"""A conversation, its messages as they are written, and the size of these: a turn adds its own, for
-to count all of them each time is quadratic.
-
-Nothing but tuples, texts and numbers, which Python's collector of garbage learns to pass by: of
-objects in their places it would look at each, again and again, and hold up everybody's turns.
-"""
-
-
 class MemoryStore:
     """A `Store`. At most about `max_size` bytes of conversations, the least recently used going
-    first."""
+    first.
+
+    Of all that is kept there are only tuples of texts and numbers, which Python's collector of
+    garbage looks at once: at objects in their places, or at tuples of tuples, it would look again,
+    and hold up everybody's turns.
+    """
 
     def __init__(self, max_size: int) -> None:
         self._max_size = max_size
         self._size = 0
-        self._kept: OrderedDict[int, _Kept] = OrderedDict()
+        self._kept: OrderedDict[int, Row] = OrderedDict()
         """The least recently used first."""
+        self._said: dict[int, tuple[bytes, ...]] = {}
+        """The conversations' messages, as they are written."""
         self._lists: dict[_Whose, tuple[list[_Activity], ...]] = {}
         """Of each place, and of each of its users, the oldest activity first: to look for them
         among all conversations would keep everybody waiting, for each page of a list. A user's
@@ -89,11 +87,11 @@ class MemoryStore:
         self._claims.discard(name)
 
     async def load(self, place: Place, conversation: int, span: Span) -> Found | None:
-        kept = self._kept.get(conversation)
-        if kept is None or kept[0][:3] != here(place):
+        row = self._kept.get(conversation)
+        if row is None or row[:3] != here(place):
             return None
         self._kept.move_to_end(conversation)
-        row, written, _ = kept
+        written = self._said[conversation]
         end = _end(written, span)
         newest = written[max(0, end - span.limit) : end]
         return conversation_of(row), tuple(map(read_whole, newest))
@@ -102,29 +100,25 @@ class MemoryStore:
         if claims:
             self._claims.difference_update(claims)
         found = change.conversation
-        kept = self._kept.get(found.id)
-        if (kept[0][VERSION] if kept else 0) != found.version - 1:
+        row = self._kept.get(found.id)
+        if (row[VERSION] if row else 0) != found.version - 1:
             raise Conflict
         messages = tuple(map(write_whole, change.messages))
-        size = _size(messages)
-        if kept is not None:
-            _, before, all_before = kept
-            size += all_before - _size(before[change.keep :])
-            messages = before[: change.keep] + messages
-        self._put(found.id, (row_of(found), messages, size))
+        if row is not None:
+            messages = self._said[found.id][: change.keep] + messages
+        self._put(found.id, row_of(found), messages)
         if change.answered is not None:
             self._remember(change.answered)
 
     async def mark(self, conversation: int, message: int, feedback: Feedback | None) -> None:
-        if kept := self._kept.get(conversation):
-            row, before, _ = kept
+        if row := self._kept.get(conversation):
             messages = tuple(
                 write_whole(replace(read_whole(said), feedback=feedback))
                 if is_whole(said, message)
                 else said
-                for said in before
+                for said in self._said[conversation]
             )
-            self._put(conversation, (row, messages, _size(messages)))
+            self._put(conversation, row, messages)
 
     async def listed(
         self, place: Place, user_id: str | None, after: tuple[int, int] | None, limit: int
@@ -132,12 +126,12 @@ class MemoryStore:
         found = self._lists.get((*here(place), user_id), ([],))[-1]
         end = len(found) if after is None else bisect_left(found, after)
         page = reversed(found[max(0, end - limit) : end])
-        rows = (self._kept[number][0] for _, number in page)
+        rows = (self._kept[number] for _, number in page)
         return Listed(tuple(map(conversation_of, rows)), len(found))
 
     async def everything(self, after: int | None, limit: int) -> tuple[Conversation, ...]:
         found = sorted(number for number in self._kept if after is None or number > after)
-        return tuple([conversation_of(self._kept[number][0]) for number in found[:limit]])
+        return tuple([conversation_of(self._kept[number]) for number in found[:limit]])
 
     async def answered(self, subject: str, key: str, now: int) -> Answered | None:
         known = self._answered.get((subject, key))
@@ -146,7 +140,7 @@ class MemoryStore:
     async def prune(self, before: int | None, per_user: int | None, now: int) -> int:
         gone = set()
         if before is not None:
-            gone = {number for number, (row, *_) in self._kept.items() if row[UPDATED] < before}
+            gone = {number for number, row in self._kept.items() if row[UPDATED] < before}
         if per_user is not None:
             gone |= set(self._beyond(per_user))
         for number in gone:
@@ -156,7 +150,7 @@ class MemoryStore:
         return len(gone)
 
     async def figures(self) -> Figures:
-        messages = sum(row[LENGTH] for row, *_ in self._kept.values())
+        messages = sum(row[LENGTH] for row in self._kept.values())
         return Figures(schema=0, conversations=len(self._kept), messages=messages, size=self._size)
 
     def _beyond(self, per_user: int) -> Iterator[int]:
@@ -165,11 +159,11 @@ class MemoryStore:
             if user_id is not None:
                 yield from (number for _, number in found[: max(0, len(found) - per_user)])
 
-    def _put(self, number: int, kept: _Kept) -> None:
+    def _put(self, number: int, row: Row, messages: tuple[bytes, ...]) -> None:
         """Have it be so, and what was used last."""
         if number in self._kept:
             self._drop(number)
-        row, whole = kept[0], _whole(kept)
+        whole = _whole(row, messages)
         if whole > self._max_size:
             # It alone is larger than the whole store. What was left of it from before the turn
             # would be a conversation that has forgotten its last answer, so all of it goes.
@@ -180,7 +174,7 @@ class MemoryStore:
                 insort(found, activity)
             else:
                 found.append(activity)
-        self._kept[number] = kept
+        self._kept[number], self._said[number] = row, messages
         self._size += whole
         while self._size > self._max_size:
             self._drop(next(iter(self._kept)))
@@ -192,11 +186,10 @@ class MemoryStore:
         return lists
 
     def _drop(self, number: int) -> None:
-        kept = self._kept.pop(number, None)
-        if kept is None:
+        row = self._kept.pop(number, None)
+        if row is None:
             return
-        self._size -= _whole(kept)
-        row = kept[0]
+        self._size -= _whole(row, self._said.pop(number))
         whose, activity = row[:4], (row[UPDATED], number)
         lists = self._lists[whose]
         for found in lists:
@@ -219,14 +212,10 @@ def _all_of(whose: _Whose) -> _Whose:
     return *whose[:3], None
 
 
-def _size(messages: Sequence[bytes]) -> int:
-    return sum(map(len, messages)) + _MESSAGE * len(messages)
-
-
-def _whole(kept: _Kept) -> int:
+def _whole(row: Row, messages: Sequence[bytes]) -> int:
     """All the bytes that a conversation takes."""
-    row, _, size = kept
-    return _OVERHEAD + size + len(row[USER_ID] or "") + len(row[UPSTREAM_IDS])
+    texts = len(row[USER_ID] or "") + len(row[UPSTREAM_IDS]) + sum(map(len, messages))
+    return _OVERHEAD + texts + _MESSAGE * len(messages)
 
 
 def _end(messages: Sequence[bytes], span: Span) -> int:
