@@ -94,7 +94,7 @@ class MemoryStore:
         written = self._said[conversation]
         end = _end(written, span)
         newest = written[max(0, end - span.limit) : end]
-        return conversation_of(row), tuple(map(read_whole, newest))
+        return conversation_of(row), read_whole(newest)
 
     async def save(self, change: Change, claims: Sequence[int]) -> None:
         if claims:
@@ -113,9 +113,7 @@ class MemoryStore:
     async def mark(self, conversation: int, message: int, feedback: Feedback | None) -> None:
         if row := self._kept.get(conversation):
             messages = tuple(
-                write_whole(replace(read_whole(said), feedback=feedback))
-                if is_whole(said, message)
-                else said
+                _marked(said, feedback) if is_whole(said, message) else said
                 for said in self._said[conversation]
             )
             self._put(conversation, row, messages)
@@ -210,6 +208,11 @@ class MemoryStore:
 def _all_of(whose: _Whose) -> _Whose:
     """The place, without the user."""
     return *whose[:3], None
+
+
+def _marked(written: bytes, feedback: Feedback | None) -> bytes:
+    (message,) = read_whole([written])
+    return write_whole(replace(message, feedback=feedback))
 
 
 def _whole(row: Row, messages: Sequence[bytes]) -> int:

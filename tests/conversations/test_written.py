@@ -97,7 +97,7 @@ def test_whole_messages_come_back(message: StoredMessage) -> None:
     """Without columns; and which one it is can be seen from outside."""
     written = write_whole(message)
 
-    assert read_whole(written) == message
+    assert read_whole([written]) == (message,)
     assert is_whole(written, message.id)
     others = {message.id + 1, message.id * 10, message.id // 10} - {message.id}
     assert not any(is_whole(written, other) for other in others)
@@ -110,7 +110,7 @@ def test_a_users_message_has_only_its_text(text: str) -> None:
     assert write_about(message) is None
 
     assert read_message(0, 1, "user", 2, write_parts(message.parts), None, None) == message
-    assert read_whole(write_whole(message)) == message
+    assert read_whole([write_whole(message)] * 2) == (message, message)
 
 
 def test_figures_that_are_all_unknown_are_no_usage() -> None:
