@@ -13,7 +13,6 @@ COLUMNS = (
     " upstream_ids, id"
 )
 
-
 # Where in a row they are.
 USER_ID: Final = 3
 UPDATED: Final = 7
