@@ -73,15 +73,9 @@ def default_config() -> Path:
 
 def run(args: argparse.Namespace) -> int:
     """Exit code 2 for a wrong configuration, 1 if the address cannot be had."""
-    import gc
-    import signal
+    from gateway.cli.beginning import begin
 
-    # What is made at the start stays, so looking for what does not is a quarter of the start: not
-    # before `collect_less`.
-    gc.set_threshold(0)
-    # Until they are listened to: a hangup would end the process, and the first process of a
-    # container would never hear that it is to end.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, signal.SIGTERM})
+    begin()
 
     from gateway.config.problems import ConfigError
 

@@ -23,12 +23,9 @@ def define(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    import gc
-    import signal
+    from gateway.cli.beginning import begin
 
-    # As in `run`, before what takes long to import.
-    gc.set_threshold(0)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, signal.SIGTERM})
+    begin()
 
     import asyncio
     from socket import socket
