@@ -1,8 +1,9 @@
 """What a gateway is given that depends on how many processes it consists of."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from socket import socket
+
+from msgspec import Struct
 
 from gateway.config.model import Config
 from gateway.limits.limiter import Limiter
@@ -11,8 +12,7 @@ from gateway.proxy.snapshot import Snapshot
 from gateway.reload.build import build_snapshot
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seat:
+class Seat(Struct, frozen=True, kw_only=True):
     """One process's."""
 
     alone: bool = True

@@ -7,9 +7,12 @@ dialect receives, `<case>.<dialect>.sse`.
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+
+from msgspec import to_builtins
+from msgspec.structs import replace
 
 from gateway.core.codec import Decoder, Target, Transcript
 from gateway.core.events import Event, TextDelta
@@ -115,7 +118,7 @@ def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
 
 
 def _written(event: Event) -> str:
-    fields = _known(asdict(event))
+    fields = _known(to_builtins(event))
     text = json.dumps({"event": type(event).__name__, **fields}, ensure_ascii=False)
     # Editors take these for line ends.
     for character in "\u0085\u2028\u2029":

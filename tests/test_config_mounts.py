@@ -1,8 +1,7 @@
 """Which mounts would lead one path to two families."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from gateway.config.clients import Mounts
 from gateway.config.mounts import clashes

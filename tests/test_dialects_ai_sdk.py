@@ -1,10 +1,11 @@
 """AgentsGT and the AI SDK: the chunks, by the rules of the strictest clients, and the errors."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gateway.core.conversation import Role
 from gateway.core.errors import ErrorCode, GatewayError

@@ -1,8 +1,7 @@
 """OpenAI: requests, chunks, whole answers, models and errors."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from gateway.core.codec import Target
 from gateway.core.conversation import Role

@@ -1,9 +1,9 @@
 """Conversations that are kept, in the words of Bookbag v2: what is asked of them, and told."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.core.conversation import Conversation, Feedback, Owner, Place, Role, StoredMessage
 from gateway.core.errors import ErrorCode, GatewayError

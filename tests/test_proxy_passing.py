@@ -1,10 +1,10 @@
 """Who may name a conversation that the upstream keeps."""
 
 import tomllib
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.auth.principal import Principal
 from gateway.config.load import parse

@@ -1,9 +1,9 @@
 """What AgentsGT is asked, and how the form of its answer is told."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.core.codec import Target, UpstreamRequest
 from gateway.core.conversation import Role

@@ -1,12 +1,12 @@
 """Sonzai as an upstream: what it is asked, its pieces and its errors. Its streams are in
 `golden/sonzai/`."""
 
-from dataclasses import replace
 from itertools import permutations
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gateway.core.codec import Target, UpstreamRequest
 from gateway.core.conversation import Role

@@ -7,7 +7,8 @@ since an absent `agents` means all of them.
 import math
 import re
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from gateway.auth.principal import Principal
 from gateway.auth.verification import VerificationKey
@@ -22,8 +23,7 @@ _SUBJECT = re.compile(r"[!-~]{1,128}")
 _USER = re.compile(r"[a-zA-Z0-9._-]{1,128}")
 
 
-@dataclass(frozen=True, slots=True)
-class Claims:
+class Claims(Struct, frozen=True):
     """Whom a signed key stands for, and when (Unix seconds)."""
 
     principal: Principal
@@ -40,8 +40,7 @@ class Claims:
             raise refused("it is not valid yet (`nbf` or `iat`): compare the clocks")
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(Struct, frozen=True):
     """What the config allows signed keys to claim."""
 
     tiers: frozenset[str]

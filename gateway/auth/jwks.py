@@ -1,9 +1,9 @@
 """JSON Web Key Sets (RFC 7517) to verification keys, without I/O."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 
 import jwt
+from msgspec import Struct, field
 
 from gateway.auth.verification import Material, VerificationKey
 from gateway.config.model import Algorithm
@@ -20,8 +20,7 @@ _ALGORITHMS: dict[tuple[str, Json], Algorithm] = {
 _SECRET_FIELDS = ("d", "k")
 
 
-@dataclass(frozen=True, slots=True)
-class KeySet:
+class KeySet(Struct, frozen=True):
     """The usable keys of a set by their `kid`, and why the others were left out."""
 
     keys: Mapping[str, VerificationKey] = field(default_factory=dict)
@@ -31,8 +30,7 @@ class KeySet:
         """A set read from a file changes with a reload only."""
 
 
-@dataclass(frozen=True, slots=True)
-class Trust:
+class Trust(Struct, frozen=True):
     """What the config trusts a set's keys with."""
 
     algorithms: frozenset[Algorithm]

@@ -1,10 +1,9 @@
 """Who a request comes from."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Principal:
+class Principal(Struct, frozen=True):
     """The bearer of a key.
 
     `key_id` is unique within its workspace only: the subject of a signed key may be any text that

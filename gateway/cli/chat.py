@@ -5,9 +5,10 @@ import http.client
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
+
+from msgspec import Struct
 
 from gateway.cli.run import DEMO_KEY
 
@@ -66,8 +67,7 @@ def _lines() -> Iterator[str]:
             yield line
 
 
-@dataclass(slots=True)
-class _Session:
+class _Session(Struct):
     url: str
     agent: str
     conversation: str | None

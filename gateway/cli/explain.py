@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import asdict
+
+from msgspec import to_builtins
 
 from gateway.core.codec import Decoder, Encoder
 from gateway.core.events import Event, Json
@@ -74,7 +75,7 @@ class Explainer:
 
 def written(event: Event) -> str:
     """Its name and what is known of it."""
-    known = _known(asdict(event))
+    known = _known(to_builtins(event))
     name = type(event).__name__
     return f"{name} {json.dumps(known).decode()}" if known else name
 

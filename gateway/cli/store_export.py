@@ -4,8 +4,9 @@ The names are those of Bookbag's API where it has one, but nothing is left out f
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import BinaryIO
+
+from msgspec import Struct
 
 from gateway.conversations.store import Found, Span, Store, walk
 from gateway.conversations.threads import is_thread
@@ -32,8 +33,7 @@ from gateway.wire import json
 _ALL = Span(limit=MAX_ID)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chosen:
+class Chosen(Struct, frozen=True, kw_only=True):
     """Which conversations; None and nothing for any."""
 
     agents: frozenset[int]

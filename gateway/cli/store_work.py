@@ -5,8 +5,9 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from gateway.cli.loading import fail, load_config
 from gateway.cli.store_export import Chosen, export
@@ -22,8 +23,7 @@ from gateway.core.conversation import Feedback
 _BYTES = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
-@dataclass(frozen=True, slots=True)
-class _Opened:
+class _Opened(Struct, frozen=True):
     """A store at hand. `found` is the version that its schema had before."""
 
     store: Store

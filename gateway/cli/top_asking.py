@@ -3,8 +3,9 @@
 import http.client
 import re
 import time
-from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from gateway.cli.top_figures import Scrape, read
 from gateway.core.events import Json
@@ -40,8 +41,7 @@ class Refused(Exception):
     """It would be so the next time as well: says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(Struct, frozen=True):
     """What a gateway said at one moment."""
 
     status: dict[str, Json]

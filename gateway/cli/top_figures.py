@@ -3,8 +3,8 @@
 import math
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
+from msgspec import Struct
 from prometheus_client.parser import text_string_to_metric_families
 
 _PREFIX = "oc_gateway_"
@@ -19,8 +19,7 @@ Values = tuple[str, ...]
 """Of some labels, in the order in which they were asked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scrape:
+class Scrape(Struct, frozen=True):
     """What was read at one moment, in monotonic seconds."""
 
     at: float
@@ -44,8 +43,7 @@ def read(text: str, names: Iterable[str], at: float) -> Scrape:
     return Scrape(at, families)
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(Struct, frozen=True):
     """What happened between two scrapes of one process."""
 
     before: Scrape

@@ -6,8 +6,8 @@ ends of names.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
+from msgspec import Struct
 from rich import box
 from rich.console import RenderableType
 from rich.table import Table
@@ -23,8 +23,7 @@ Row = Sequence[Text]
 """In the order of the columns; the last of them may be missing."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listing:
+class Listing(Struct, frozen=True, kw_only=True):
     """A table before it is fitted."""
 
     columns: Sequence[str]

@@ -2,12 +2,12 @@
 
 import re
 import ssl
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
 from cryptography import x509
+from msgspec import Struct
 
 from gateway.config.listeners import Tls, TlsVersion
 from gateway.config.problems import ConfigError, Problem
@@ -25,8 +25,7 @@ _HOST = re.compile(r"[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
 _MISMATCHES = frozenset({"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"})
 
 
-@dataclass(frozen=True, slots=True)
-class Certificate:
+class Certificate(Struct, frozen=True):
     """What a server is known by; `begins` and `expires` are in Unix seconds."""
 
     context: ssl.SSLContext

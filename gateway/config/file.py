@@ -1,8 +1,9 @@
 """The file that a gateway was started from, to be read again."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from gateway.config.load import loads, read
 from gateway.config.model import Config
@@ -12,8 +13,7 @@ def _as_it_stands(config: Config) -> Config:
     return config
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigFile:
+class ConfigFile(Struct, frozen=True):
     """`override` is what the command line changes about it, at every reading."""
 
     path: Path

@@ -6,8 +6,9 @@ and is named by the model already), so that they find what they can find beside 
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import date, time
+
+from msgspec import Struct
 
 from gateway.config.values import MAX_ID
 from gateway.wire import json
@@ -33,8 +34,7 @@ _SECRET_LOOKS = re.compile(
 _LONGEST = 60
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(Struct, frozen=True):
     """Something wrong at a place: `found` is what stands there, as far as it may be shown."""
 
     path: Path
@@ -42,8 +42,7 @@ class Fault:
     found: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """A value and the way to it from the top of the file."""
 
     value: object

@@ -1,12 +1,12 @@
 """What is wrong with a config file: every problem at once, each with its place in the file."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+
+class Problem(Struct, frozen=True):
     """One thing that is wrong.
 
     `where` is the path in the file as a person writes it (`""`: the file as a whole), `text` what

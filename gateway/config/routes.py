@@ -2,10 +2,13 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.config.agents import Agent, Public, TargetConfig
 from gateway.config.model import Config
@@ -21,8 +24,7 @@ from gateway.upstreams import UPSTREAMS
 from gateway.upstreams.refusals import passed_refusal
 
 
-@dataclass(frozen=True, slots=True)
-class Origins:
+class Origins(Struct, frozen=True):
     """Origins of browser pages; `"*"` among them stands for any."""
 
     names: frozenset[str]
@@ -31,8 +33,7 @@ class Origins:
         return "*" in self.names or origin in self.names
 
 
-@dataclass(frozen=True, slots=True)
-class PublicAccess:
+class PublicAccess(Struct, frozen=True):
     """Who may speak to an agent without a key, and how much."""
 
     origins: Origins
@@ -214,13 +215,12 @@ def _identity_secret(agent: Agent, base: Path, environ: Mapping[str, str]) -> st
 def _targets(
     config: Config, agent: Agent, recorded: Mapping[str, Transcript]
 ) -> tuple[RouteTarget, ...]:
-    targets = [_target(config, used, recorded) for used in agent.targets]
-    if agent.conversations == "passthrough":
-        targets = [replace(t, kind=replace(t.kind, error=passed_refusal)) for t in targets]
-    return tuple(targets)
+    return tuple(_target(config, agent, used, recorded) for used in agent.targets)
 
 
-def _target(config: Config, used: TargetConfig, recorded: Mapping[str, Transcript]) -> RouteTarget:
+def _target(
+    config: Config, agent: Agent, used: TargetConfig, recorded: Mapping[str, Transcript]
+) -> RouteTarget:
     upstream = config.upstreams[used.upstream]
     target = Target(
         upstream=used.upstream,
@@ -232,6 +232,8 @@ def _target(config: Config, used: TargetConfig, recorded: Mapping[str, Transcrip
         transcript=recorded.get(used.upstream),
     )
     kind = UPSTREAMS[kind_name(upstream)]
+    if agent.conversations == "passthrough":
+        kind = replace(kind, error=passed_refusal)
     which = target.model or target.agent
     name = f"{used.upstream}/{which}" if which else used.upstream
     return RouteTarget(target, kind, _as_used(upstream, used), name, used.weight)

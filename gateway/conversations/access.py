@@ -1,10 +1,12 @@
 """The way to a store: within what a caller may see, and one at a time."""
 
 import os
+import struct
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from struct import Struct
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.conversations.store import Change, Conflict, Found, Span, Store
 from gateway.core.conversation import (
@@ -17,10 +19,9 @@ from gateway.core.conversation import (
     number_in,
 )
 from gateway.core.errors import ErrorCode, GatewayError
-from gateway.core.frozen import frozen
 
 # What is drawn at once, for so many ids: it is asking the kernel that takes time.
-_BLOCK = Struct("512Q")
+_BLOCK = struct.Struct("512Q")
 
 
 def random_ids() -> Iterator[int]:
@@ -37,8 +38,7 @@ def milliseconds() -> int:
     return time.time_ns() // 1_000_000
 
 
-@frozen
-class Scope:
+class Scope(Struct, frozen=True):
     """What a caller may see: a place, or of it only one user's conversations."""
 
     place: Place
@@ -118,19 +118,12 @@ def changed(
     found: Conversation, updated: int, length: int, upstream_ids: Mapping[str, str]
 ) -> Conversation:
     """The row after one more change."""
-    # Not by dataclasses.replace, which looks every field up by name, nor by keywords, which are
-    # put into a dictionary first: it is done for each turn.
-    return Conversation(
-        found.id,
-        found.place,
-        found.user_id,
-        found.title,
-        found.created,
-        updated,
-        length,
-        found.version + 1,
-        upstream_ids,
-        found.status,
+    return replace(
+        found,
+        updated=updated,
+        length=length,
+        version=found.version + 1,
+        upstream_ids=upstream_ids,
     )
 
 

@@ -1,7 +1,8 @@
 """What a model is told of a conversation: the newest of it that fits, in messages a model knows."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from gateway.core.conversation import Part, Role, StoredMessage
 from gateway.core.events import Json, TextDelta, ToolCall, ToolOutput

@@ -6,8 +6,9 @@ No method awaits anything, so each runs in one go and needs no lock.
 from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from sys import getsizeof
+
+from msgspec.structs import replace
 
 from gateway.conversations.rows import (
     LENGTH,

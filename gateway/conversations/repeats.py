@@ -1,7 +1,9 @@
 """Requests with an `Idempotency-Key`: one that was answered is answered again, not run again."""
 
-from dataclasses import dataclass, replace
 from hashlib import sha256
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.conversations.store import Answered, Store
 from gateway.core.conversation import Conversation, Role, StoredMessage, message_name
@@ -13,8 +15,7 @@ from gateway.core.turn import Turn
 _NAMES = 1 << 53
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(Struct, frozen=True, kw_only=True):
     """A request with a key. `subject` is whose; `fingerprint` tells one request from another."""
 
     subject: str
@@ -39,8 +40,7 @@ class Asked:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Repeated:
+class Repeated(Struct, frozen=True):
     """The answer that the request was given before."""
 
     turn: Turn

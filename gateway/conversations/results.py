@@ -2,7 +2,9 @@
 expires or the conversation goes on."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.conversations.access import Access, Scope, changed, milliseconds
 from gateway.conversations.store import Change, Span
@@ -12,8 +14,7 @@ from gateway.core.events import FinishReason, ToolCall, ToolOutput
 from gateway.core.turn import ToolAnswer
 
 
-@dataclass(slots=True, kw_only=True)
-class Pending:
+class Pending(Struct, kw_only=True):
     """A tool's result that is being taken."""
 
     conversation: Conversation

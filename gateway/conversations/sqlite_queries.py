@@ -2,7 +2,8 @@
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from gateway.conversations.rows import COLUMNS, conversation_of, here, row_of
 from gateway.conversations.sqlite_schema import schema_version
@@ -134,8 +135,7 @@ def answered(connection: sqlite3.Connection, subject: str, key: str, now: int) -
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Stale:
+class Stale(Struct, frozen=True):
     """A conversation that is to be forgotten, if it still has not been updated since."""
 
     id: int

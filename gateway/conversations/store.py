@@ -7,8 +7,9 @@ one change at a time, atomically.
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
+from msgspec import Struct
+
 from gateway.core.conversation import Conversation, Feedback, Place, StoredMessage
-from gateway.core.frozen import frozen
 
 
 class StoreError(Exception):
@@ -23,8 +24,7 @@ Found = tuple[Conversation, tuple[StoredMessage, ...]]
 """A conversation with some of its messages, in their order."""
 
 
-@frozen(kw_only=True)
-class Span:
+class Span(Struct, frozen=True, kw_only=True):
     """The newest `limit` messages; of those before a position, or up to and including a message
     (none, if the conversation has no such message)."""
 
@@ -33,8 +33,7 @@ class Span:
     upto: int | None = None
 
 
-@frozen(kw_only=True)
-class Answered:
+class Answered(Struct, frozen=True, kw_only=True):
     """A request with an Idempotency-Key, and the message that answered it."""
 
     subject: str
@@ -48,8 +47,7 @@ class Answered:
     """Unix milliseconds."""
 
 
-@frozen
-class Change:
+class Change(Struct, frozen=True):
     """One atomic write.
 
     `conversation` is what its row shall be: with version 1 it is new, else it has to be found at
@@ -62,16 +60,14 @@ class Change:
     answered: Answered | None = None
 
 
-@frozen
-class Listed:
+class Listed(Struct, frozen=True):
     """One page of conversations, and how many there are on all pages."""
 
     conversations: tuple[Conversation, ...]
     total: int
 
 
-@frozen(kw_only=True)
-class Figures:
+class Figures(Struct, frozen=True, kw_only=True):
     """What `oc-gateway store status` tells."""
 
     schema: int

@@ -9,9 +9,10 @@ said nothing is kept but the ids of the last answer's tool calls.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import groupby
+
+from msgspec import Struct
 
 from gateway.conversations.access import Access, changed, milliseconds
 from gateway.conversations.history import written
@@ -29,16 +30,15 @@ _SUBJECT = "thread"
 _LEAST, _BEYOND = -(1 << 63), 1 << 64
 
 
-@dataclass(slots=True, kw_only=True)
-class Thread:
+class Thread(Struct, kw_only=True):
     """One turn of a conversation that its client tells."""
 
     ask: ChatRequest
     conversation: Conversation
     """In a place where no client's request finds it; of version 0 where the history is unknown."""
-    results: Mapping[str, Json] = field(default_factory=dict)
+    results: Mapping[str, Json] = {}
     """Of the tools that the last answer called, by the upstream's own ids of the calls."""
-    claims: list[int] = field(default_factory=list)
+    claims: list[int] = []
 
 
 class Threads:

@@ -5,7 +5,9 @@ turn that failed leaves no trace.
 """
 
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.conversations.access import Access, Scope, changed, milliseconds
 from gateway.conversations.repeats import Asked, Repeated, answered, repeated
@@ -21,7 +23,6 @@ from gateway.core.conversation import (
 )
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.events import FinishReason, TextDelta, Usage
-from gateway.core.frozen import frozen
 from gateway.core.turn import ChatRequest, Turn
 
 _USER, _ASSISTANT = Role.USER, Role.ASSISTANT
@@ -30,8 +31,7 @@ _USER, _ASSISTANT = Role.USER, Role.ASSISTANT
 _TITLE = 80
 
 
-@dataclass(slots=True)
-class Opened:
+class Opened(Struct):
     """A turn in progress."""
 
     turn: Turn
@@ -47,11 +47,10 @@ class Opened:
     retried: StoredMessage | None = None
     """The answer that is to be replaced."""
     asked: Asked | None = None
-    claims: list[int] = field(default_factory=list)
+    claims: list[int] = []
 
 
-@frozen
-class Answer:
+class Answer(Struct, frozen=True):
     """What a turn's upstream answered; without `finish` it is incomplete."""
 
     parts: tuple[Part, ...]

@@ -6,13 +6,13 @@ source, log or metric, and one object of theirs serves one turn.
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from gateway.core.conversation import Conversation, Feedback, StoredMessage
 from gateway.core.errors import GatewayError
 from gateway.core.events import Event, Json, TextDelta, ToolCall
-from gateway.core.frozen import frozen
 from gateway.core.turn import ChatRequest, Prompt, Reply, ToolAnswer, Turn
 
 
@@ -52,8 +52,7 @@ class Encoder(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorAnswer:
+class ErrorAnswer(Struct, frozen=True):
     """An error before the stream, in a dialect's own words."""
 
     status: int
@@ -61,8 +60,7 @@ class ErrorAnswer:
     content_type: str = "application/json"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dialect:
+class Dialect(Struct, frozen=True, kw_only=True):
     """A protocol that clients speak."""
 
     name: str
@@ -104,8 +102,7 @@ class Dialect:
     """How clients come back to a stream that they lost; None where they do not."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resuming:
+class Resuming(Struct, frozen=True, kw_only=True):
     """A GET for the rest of a stream."""
 
     path: str
@@ -118,8 +115,7 @@ Around = tuple[bytes, bytes]
 """What stands before something in a body, and what after it: long ones are written in pieces."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Records:
+class Records(Struct, frozen=True, kw_only=True):
     """A dialect's words for conversations that are kept: their reads, and what can be done to them.
 
     The readers take a request's JSON body and raise `GatewayError(INVALID_BODY)`.
@@ -143,8 +139,7 @@ class Records:
     none), and how many there are in all."""
 
 
-@dataclass(frozen=True, slots=True)
-class Transcript:
+class Transcript(Struct, frozen=True):
     """A recorded answer: each step is the seconds since the one before, and the bytes sent then."""
 
     kind: str
@@ -152,8 +147,7 @@ class Transcript:
     steps: tuple[tuple[float, bytes], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class Target(Struct, frozen=True, kw_only=True):
     """One upstream, as one agent uses it.
 
     `model` and `agent` are the upstream's own names; `params` go into the request's body as they
@@ -178,8 +172,7 @@ HEADER_VALUE = re.compile(r"[!-~](?:[ -~\t]*[!-~])?")
 """One line of printable ASCII, so that nothing can be smuggled in after it."""
 
 
-@frozen
-class UpstreamRequest:
+class UpstreamRequest(Struct, frozen=True):
     """What to ask: `path` is relative to the upstream's base URL. Raises `ValueError` for a header
     that is not one line."""
 
@@ -196,15 +189,13 @@ class UpstreamRequest:
                 raise ValueError("a header must be one line of printable ASCII")
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(Struct, frozen=True):
     """A silence of an embedded upstream, in seconds."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpstreamKind:
+class UpstreamKind(Struct, frozen=True, kw_only=True):
     """A protocol that upstreams speak.
 
     A remote kind has `request` and `error`; an embedded one (echo, replay) has `script`, the bytes

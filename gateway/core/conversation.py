@@ -5,8 +5,9 @@ part is one of these events. Times are Unix milliseconds, ids integers from 1 to
 """
 
 from collections.abc import Mapping
-from dataclasses import field
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 from gateway.core.events import (
     Citations,
@@ -17,7 +18,6 @@ from gateway.core.events import (
     ToolOutput,
     Usage,
 )
-from gateway.core.frozen import frozen
 
 # JavaScript holds no integer beyond this one exactly, and clients read ids as numbers.
 MAX_ID = (1 << 53) - 1
@@ -47,8 +47,7 @@ class Status(StrEnum):
     ONGOING = "ongoing"
 
 
-@frozen
-class Owner:
+class Owner(Struct, frozen=True):
     """Whose a conversation is: a workspace's, or without a key the agent's and one web origin's.
 
     With a workspace, the origin says nothing: a key may be used from anywhere.
@@ -62,8 +61,7 @@ class Owner:
             object.__setattr__(self, "origin", None)
 
 
-@frozen
-class Place:
+class Place(Struct, frozen=True):
     """Where conversations are looked for: those of one owner with one agent. What is elsewhere does
     not exist."""
 
@@ -71,8 +69,7 @@ class Place:
     agent: int
 
 
-@frozen
-class StoredMessage:
+class StoredMessage(Struct, frozen=True):
     """One message of a user or an assistant; what only an assistant's has is None in a user's."""
 
     id: int
@@ -108,8 +105,7 @@ class StoredMessage:
         return {part.call_id: part for part in self.parts if type(part) is ToolOutput}
 
 
-@frozen
-class Conversation:
+class Conversation(Struct, frozen=True):
     """One conversation, without its messages."""
 
     id: int

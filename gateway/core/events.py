@@ -7,11 +7,11 @@ makes it.
 Do not subclass these and do not change one once it is made: dispatch is by exact type.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 
+from msgspec import Struct
+
 from gateway.core.errors import ErrorCode
-from gateway.core.frozen import frozen
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
@@ -26,48 +26,41 @@ class FinishReason(StrEnum):
     OTHER = "other"
 
 
-@dataclass(slots=True)
-class StepStart:
+class StepStart(Struct, frozen=True):
     """One step of a multi-step agent run begins."""
 
 
-@dataclass(slots=True)
-class StepFinish:
+class StepFinish(Struct, frozen=True):
     """The step ends; another may follow."""
 
 
-@dataclass(slots=True)
-class TextDelta:
+class TextDelta(Struct, frozen=True):
     """A piece of the answer, never empty."""
 
     text: str
 
 
-@dataclass(slots=True)
-class ReasoningDelta:
+class ReasoningDelta(Struct, frozen=True):
     """A piece of the model's reasoning, never empty."""
 
     text: str
 
 
-@dataclass(slots=True)
-class ToolCallStart:
+class ToolCallStart(Struct, frozen=True):
     """The model begins a call whose arguments are streamed; `ToolCall` follows when complete."""
 
     call_id: str
     name: str
 
 
-@dataclass(slots=True)
-class ToolCallDelta:
+class ToolCallDelta(Struct, frozen=True):
     """A fragment of the JSON text of the arguments; only valid once joined."""
 
     call_id: str
     fragment: str
 
 
-@dataclass(slots=True)
-class ToolCall:
+class ToolCall(Struct, frozen=True):
     """A complete call: exactly one per call, whether its arguments were streamed or not.
 
     `arguments` is the parsed JSON; where the model wrote something else, its text as it stands.
@@ -83,16 +76,14 @@ class ToolCall:
     said_id: str | None = None
 
 
-@dataclass(slots=True)
-class ToolOutput:
+class ToolOutput(Struct, frozen=True):
     """The result of a call that the upstream ran itself."""
 
     call_id: str
     output: Json
 
 
-@dataclass(slots=True)
-class Citation:
+class Citation(Struct, frozen=True):
     """A source of the answer: a web page, or a document where `url` is unknown."""
 
     url: str | None = None
@@ -100,15 +91,13 @@ class Citation:
     snippet: str | None = None
 
 
-@dataclass(slots=True)
-class Citations:
+class Citations(Struct, frozen=True):
     """Sources not named before in this turn, at least one."""
 
     items: list[Citation]
 
 
-@dataclass(slots=True)
-class Extension:
+class Extension(Struct, frozen=True):
     """What only one family of protocols can say: kept for that family, dropped for the others."""
 
     vendor: str
@@ -116,8 +105,7 @@ class Extension:
     data: Json
 
 
-@dataclass(slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """What a turn cost. Each figure is the upstream's own; None is unknown, and never 0."""
 
     input_tokens: int | None = None
@@ -140,8 +128,7 @@ class Usage:
         )
 
 
-@frozen
-class Metadata:
+class Metadata(Struct, frozen=True):
     """What the upstream calls this turn. Each field is known or None; a later one wins."""
 
     conversation_id: str | None = None
@@ -152,15 +139,13 @@ class Metadata:
     usage: Usage | None = None
 
 
-@dataclass(slots=True)
-class Finish:
+class Finish(Struct, frozen=True):
     """The turn is complete. Last."""
 
     reason: FinishReason
 
 
-@dataclass(slots=True)
-class Failure:
+class Failure(Struct, frozen=True):
     """The turn failed. Last. `message` is ours and fit for a client's eyes.
 
     `retry_after` (seconds) is the upstream's, where it gave one.

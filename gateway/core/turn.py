@@ -1,9 +1,10 @@
 """One exchange with an agent: what the client asked, what the upstream is asked, and the reply."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
+
+from msgspec import Struct
 
 from gateway.core.conversation import Part, Role
 from gateway.core.events import (
@@ -19,11 +20,9 @@ from gateway.core.events import (
     ToolCall,
     ToolOutput,
 )
-from gateway.core.frozen import frozen
 
 
-@frozen
-class ChatRequest:
+class ChatRequest(Struct, frozen=True):
     """What a client asked for, in any dialect. Ids are text, whatever the dialect writes."""
 
     agent: str
@@ -45,22 +44,20 @@ class ChatRequest:
     """What a stateless client calls the conversation."""
     tools: tuple["Tool", ...] = ()
     """Offered by the client itself; then the agent's are not."""
-    params: Mapping[str, Json] = field(default_factory=dict)
+    params: Mapping[str, Json] = {}
     """Further fields of an OpenAI-compatible request (temperature, response_format)."""
     include_usage: bool = True
     """Whether a stream is to tell what the turn cost."""
 
 
-@frozen
-class ToolAnswer:
+class ToolAnswer(Struct, frozen=True):
     """The result of a client-side tool, as the client hands it in."""
 
     call_id: str
     output: Json
 
 
-@frozen
-class Message:
+class Message(Struct, frozen=True):
     """One message of a conversation; `call_id` names the call that a tool's message answers."""
 
     role: Role
@@ -71,8 +68,7 @@ class Message:
     """What an OpenAI-compatible client wrote, where that is more than text (images, audio)."""
 
 
-@frozen
-class Budget:
+class Budget(Struct, frozen=True):
     """How much of a conversation a stateless upstream is sent."""
 
     max_messages: int
@@ -80,8 +76,7 @@ class Budget:
     """By estimate, instructions included; None: however many."""
 
 
-@frozen
-class Tool:
+class Tool(Struct, frozen=True):
     """A client-side tool offered to the model; `parameters` is a JSON Schema."""
 
     name: str
@@ -91,8 +86,7 @@ class Tool:
     """Whether arguments must fit the schema; None: as the upstream has it."""
 
 
-@frozen
-class Prompt:
+class Prompt(Struct, frozen=True):
     """What an upstream is asked.
 
     `messages` is the whole conversation, instructions first; last is the user's new message, or the
@@ -107,15 +101,14 @@ class Prompt:
     user_id: str | None = None
     session_id: str | None = None
     """What the gateway or its client calls the conversation, for upstreams that take any name."""
-    params: Mapping[str, Json] = field(default_factory=dict)
+    params: Mapping[str, Json] = {}
     """The client's own; what the target's config says holds against them."""
     conversation_id: str | None = None
     retry_of: str | None = None
     """With `conversation_id`: the message, by the upstream's own id, that it is to answer anew."""
 
 
-@frozen
-class Turn:
+class Turn(Struct, frozen=True):
     """The ids that clients see of one turn; where one is None, they see the upstream's own."""
 
     conversation_id: str | None
@@ -131,17 +124,16 @@ UNKNOWN = Metadata()
 _text: Callable[[Event], str] = attrgetter("text")
 
 
-@dataclass(slots=True)
-class Reply:
+class Reply(Struct):
     """A turn's events, folded: the non-streaming answer and the record of the conversation."""
 
-    parts: list[Part] = field(default_factory=list)
+    parts: list[Part] = []
     """In their order; complete once `folded`."""
     metadata: Metadata = UNKNOWN
     finish: FinishReason | None = None
     failure: Failure | None = None
-    _run: list[str] = field(default_factory=list, repr=False)
-    _run_type: type[TextDelta] | type[ReasoningDelta] = field(default=TextDelta, repr=False)
+    _run: list[str] = []
+    _run_type: type[TextDelta] | type[ReasoningDelta] = TextDelta
 
     @property
     def text(self) -> str:

@@ -5,7 +5,8 @@ which is a text or parts of another kind. The `toolInvocations` of `ai` 4 are re
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from gateway.core.conversation import Role
 from gateway.core.events import Json, ToolCall
@@ -103,21 +104,20 @@ def _parts(message: dict[str, Json]) -> list[Json]:
     return [*parts, *({**json.mapping(file), "type": "file"} for file in files)]
 
 
-@dataclass(slots=True)
-class _Reading:
+class _Reading(Struct):
     """One message of theirs, which is one or more of ours: an answer of several steps is several,
     each with the results of its tools behind it."""
 
     role: Role
     where: str
     problems: dict[str, str]
-    texts: list[str] = field(default_factory=list)
-    content: list[Json] = field(default_factory=list)
+    texts: list[str] = []
+    content: list[Json] = []
     """All of it, as OpenAI writes it."""
     has_files: bool = False
-    calls: list[ToolCall] = field(default_factory=list)
-    results: list[Message] = field(default_factory=list)
-    done: list[Message] = field(default_factory=list)
+    calls: list[ToolCall] = []
+    results: list[Message] = []
+    done: list[Message] = []
 
     def messages(self, message: dict[str, Json]) -> list[Message]:
         for index, part in enumerate(_parts(message)):

@@ -7,8 +7,10 @@ integrations written from that.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from functools import partial
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.core.codec import Dialect, ErrorAnswer, Resuming
 from gateway.core.errors import ErrorCode, GatewayError
@@ -55,8 +57,7 @@ _TYPE = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 _UNTYPED = "message"
 
 
-@dataclass(frozen=True, slots=True)
-class _Variant:
+class _Variant(Struct, frozen=True):
     """What one form of the stream says in its own way."""
 
     opening: Callable[[str], bytes]

@@ -6,7 +6,8 @@ what a developer on the other side works from.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.events import Json
@@ -18,12 +19,11 @@ USER_ID = re.compile(r"[a-zA-Z0-9._-]{1,128}", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{1,16}", re.ASCII)
 
 
-@dataclass(slots=True)
-class Fields:
+class Fields(Struct):
     """The body of one request. Read what is needed, then `check`."""
 
     body: dict[str, Json]
-    problems: dict[str, str] = field(default_factory=dict)
+    problems: dict[str, str] = {}
 
     def has(self, name: str) -> bool:
         """Whether it says something: null says nothing."""

@@ -5,7 +5,8 @@ stands; every other field is ignored. A complaint names the field as OpenAI does
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from gateway.core.conversation import Role
 from gateway.core.events import Json, ToolCall
@@ -73,8 +74,7 @@ def decode(body: Json, _agent: str | None, _headers: Mapping[str, str]) -> ChatR
     return request
 
 
-@dataclass(frozen=True, slots=True)
-class _At:
+class _At(Struct, frozen=True):
     """Where in the body something stands."""
 
     read: Fields

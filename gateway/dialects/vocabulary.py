@@ -1,7 +1,8 @@
 """What a dialect's streams have words for: its encoder is asked, with a sample of each event."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from gateway.core.codec import Dialect
 from gateway.core.errors import ErrorCode
@@ -27,8 +28,7 @@ from gateway.core.events import (
 from gateway.core.turn import ChatRequest, Tool, Turn
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(Struct, frozen=True):
     """One thing to be said, in the middle of a turn that may say it."""
 
     name: str

@@ -4,12 +4,12 @@ import asyncio
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
+from msgspec import Struct
+
 from gateway.core.events import Usage
-from gateway.core.frozen import frozen
 from gateway.observe.trace import UNTRACED, Trace
 
 COMPLETE = "complete"
@@ -42,8 +42,7 @@ class Operation(StrEnum):
     MODELS = "models"
 
 
-@frozen
-class Answered:
+class Answered(Struct, frozen=True):
     """Who answered a turn, and when (seconds)."""
 
     provider: str
@@ -56,8 +55,7 @@ class Answered:
     """From there to the last that was read of it."""
 
 
-@dataclass(eq=False, slots=True)
-class Exchange:
+class Exchange(Struct, eq=False):
     """Ids, timings (seconds) and counts. No secret, and no text of a message, ever gets in.
 
     In slots: Python finds an attribute that only the class has, or that is one of many in a
@@ -68,7 +66,7 @@ class Exchange:
     dialect: str
     started: float
     """By `time.monotonic`."""
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = {}
     """Of the response, whatever it turns out to be."""
     client: str = ""
     """The address that it is from: the peer's, or what trusted proxies say."""
@@ -127,7 +125,7 @@ class Exchange:
     """Bytes of a turn's answer, without heads and framing."""
     events: int = 0
     usage: Usage | None = None
-    dropped: Mapping[str, int] = field(default_factory=dict)
+    dropped: Mapping[str, int] = {}
     exemplar: dict[str, str] | None = None
     """Of a request whose trace is recorded, `{"trace_id": ...}`: shown beside its figures."""
 

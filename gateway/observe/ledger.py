@@ -3,8 +3,9 @@
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import chain
+
+from msgspec import Struct
 
 from gateway.observe.exchange import COMPLETE, Exchange
 from gateway.observe.faults import FAULTS, Fault
@@ -14,8 +15,7 @@ from gateway.observe.faults import FAULTS, Fault
 _KEPT = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(Struct, frozen=True):
     """A request that did not end well. As in its record, there is no text of a message."""
 
     at: float

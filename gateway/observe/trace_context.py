@@ -6,8 +6,9 @@ upstreams.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 PARENT, STATE = "traceparent", "tracestate"
 
@@ -32,8 +33,7 @@ class Fields(Protocol):
     def getall(self, name: str, default: Sequence[str], /) -> Sequence[str]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class TraceContext:
+class TraceContext(Struct, frozen=True):
     """Of which trace something is a part, and beneath which span; the ids in hex."""
 
     trace_id: str

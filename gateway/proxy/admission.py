@@ -5,10 +5,10 @@ before its body is read, so that every authenticated response can say how many a
 """
 
 import time
-from dataclasses import replace
 from ipaddress import IPv6Network
 
 from aiohttp import hdrs
+from msgspec.structs import replace
 
 from gateway.auth.identity import identity_matches
 from gateway.config.routes import Route

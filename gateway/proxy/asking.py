@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from gateway.core.codec import UpstreamRequest
 from gateway.core.errors import GatewayError

@@ -3,12 +3,12 @@
 import asyncio
 
 from aiohttp import hdrs, web
+from msgspec import Struct
 
 from gateway.config.model import Server
 from gateway.core.codec import Dialect
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.events import Json
-from gateway.core.frozen import frozen
 from gateway.observe.exchange import Exchange
 from gateway.proxy.snapshot import Snapshot
 from gateway.wire import json
@@ -16,8 +16,7 @@ from gateway.wire import json
 _JSON = "application/json"
 
 
-@frozen
-class Call:
+class Call(Struct, frozen=True):
     """A client's request, in what dialect it speaks, and what serves it."""
 
     request: web.Request

@@ -1,13 +1,13 @@
 """Who asks."""
 
+from msgspec import Struct
+
 from gateway.auth.keyring import Principal
 from gateway.config.values import Rate
 from gateway.core.conversation import Owner
-from gateway.core.frozen import frozen
 
 
-@frozen
-class Caller:
+class Caller(Struct, frozen=True):
     """Who asks, and which limits they share with whom."""
 
     owner: Owner

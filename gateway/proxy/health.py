@@ -8,7 +8,8 @@ import asyncio
 import random
 import secrets
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from gateway.config.upstreams import Health
 from gateway.core.codec import UpstreamRequest
@@ -22,8 +23,7 @@ from gateway.targets.states import States
 _JITTER = (0.9, 1.1)
 
 
-@dataclass(frozen=True, slots=True)
-class _Subject:
+class _Subject(Struct, frozen=True):
     """What is checked, and how: equal if a reload has changed nothing about it."""
 
     upstream: str

@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.config.routes import Route, RouteTarget
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.events import Failure, Finish
-from gateway.core.frozen import frozen
 from gateway.core.turn import Prompt
 from gateway.observe.exchange import Exchange
 from gateway.observe.metrics import Metrics
@@ -23,8 +24,7 @@ from gateway.targets.lease import Lease
 from gateway.upstreams.call_ids import distinct
 
 
-@dataclass(slots=True, kw_only=True)
-class Opening:
+class Opening(Struct, kw_only=True):
     """A turn that looks for a target to answer it."""
 
     snapshot: Snapshot
@@ -40,8 +40,7 @@ class Opening:
     """Whether the client's stream has begun: then it is this target or none."""
 
 
-@frozen
-class Opened:
+class Opened(Struct, frozen=True):
     """An answer whose first content is here, and who gives it."""
 
     relay: Relay

@@ -3,8 +3,9 @@
 import base64
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
+
+from msgspec import Struct
 
 from gateway.core.errors import ErrorCode, GatewayError
 
@@ -24,8 +25,7 @@ class Cursor(Enum):
     """The position of the page's first one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(Struct, frozen=True):
     """A page that is asked for; without `after`, the first one."""
 
     limit: int

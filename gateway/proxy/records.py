@@ -1,9 +1,9 @@
 """What clients ask about conversations that are kept: tools' results, feedback, and reads."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from aiohttp import hdrs, web
+from msgspec import Struct
 
 from gateway.config.routes import Route
 from gateway.conversations.access import Access, Scope
@@ -28,8 +28,7 @@ from gateway.proxy.passing import Passing
 from gateway.proxy.snapshot import Snapshot
 
 
-@dataclass(frozen=True, slots=True)
-class Inquiry:
+class Inquiry(Struct, frozen=True):
     """A request that was let in."""
 
     call: Call

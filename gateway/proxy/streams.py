@@ -2,16 +2,16 @@
 
 import asyncio
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from gateway.config.model import Resume
 from gateway.core.conversation import Place
 from gateway.proxy.feed import Feed
 
 
-@dataclass(frozen=True, slots=True)
-class StreamName:
+class StreamName(Struct, frozen=True):
     """What a stream is found by: of a conversation, its newest turn."""
 
     place: Place

@@ -3,10 +3,11 @@
 import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from gateway.config.file import ConfigFile
 from gateway.config.model import Config
@@ -31,8 +32,7 @@ _BUG = Problem("", "the gateway failed to take it up; its log says where")
 _FIRST_SETS = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """What became of a reload: with problems, nothing has changed."""
 
     problems: tuple[Problem, ...] = ()
@@ -40,8 +40,7 @@ class Outcome:
     """Settings that have changed in the file, and stay as they were until a restart."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """The config that is in force, among those of this process and of its fleet."""
 
     number: int

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import OrderedDict
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from gateway.config.upstreams import Queue
 from gateway.core.errors import ErrorCode, GatewayError
@@ -11,8 +12,7 @@ from gateway.core.errors import ErrorCode, GatewayError
 _SOON = 1.0
 
 
-@dataclass(eq=False, slots=True)
-class _Waiting:
+class _Waiting(Struct, eq=False):
     limit: int
     turn: asyncio.Future[None]
 

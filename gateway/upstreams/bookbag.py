@@ -5,8 +5,9 @@ The v1 page names the events and not their fields: they are read liberally.
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from typing import ClassVar
+
+from msgspec.structs import replace
 
 from gateway.core.codec import Target, UpstreamKind, UpstreamRequest
 from gateway.core.errors import ErrorCode

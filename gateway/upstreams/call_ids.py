@@ -6,7 +6,8 @@ had gets another one, and the call remembers what its upstream calls it.
 """
 
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from gateway.core.codec import Decoder
 from gateway.core.events import Event, ToolCall, ToolCallDelta, ToolCallStart, ToolOutput

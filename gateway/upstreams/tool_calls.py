@@ -9,7 +9,8 @@ All of it takes time in proportion to what the upstream sends, whatever it sends
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from gateway.core.events import Event, Json, ToolCall, ToolCallDelta, ToolCallStart
 from gateway.wire import json
@@ -58,15 +59,14 @@ class _Extent:
         return 0
 
 
-@dataclass(slots=True)
-class _Call:
+class _Call(Struct):
     call_id: str
     said_id: str | None
     """The upstream's own; None where it gave none, and we made one up."""
     number: int
     name: str = ""
     echo: Json = None
-    fragments: list[str] = field(default_factory=list)
+    fragments: list[str] = []
     _extent: _Extent = field(default_factory=_Extent)
     _looked_at: int = 0
     _whole: bool | None = None

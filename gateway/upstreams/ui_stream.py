@@ -5,8 +5,9 @@ Source: `ai` 5, 6 and 7, `src/ui-message-stream/ui-message-chunks.ts`. Chatbase'
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import ClassVar
+
+from msgspec import Struct
 
 from gateway.core.errors import ErrorCode
 from gateway.core.events import (
@@ -43,10 +44,9 @@ _TOOL_FAILED: Json = {"error": "the tool failed"}
 _TOOL_DENIED: Json = {"error": "the tool was not allowed to run"}
 
 
-@dataclass(slots=True)
-class _Call:
+class _Call(Struct):
     name: str
-    fragments: list[str] = field(default_factory=list)
+    fragments: list[str] = []
     complete: bool = False
 
 

@@ -1,8 +1,9 @@
 """The config as one of several workers has it."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+
+from msgspec import Struct
 
 from gateway.config.agents import TargetConfig
 from gateway.config.model import Config, Server
@@ -12,8 +13,7 @@ from gateway.config.upstreams import Upstream
 Limited = TypeVar("Limited", Upstream, TargetConfig)
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """One of `count` workers, by its number from 1."""
 
     number: int

@@ -8,8 +8,9 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from gateway.core.events import Json
 from gateway.observe.logs import Logger
@@ -18,16 +19,14 @@ from gateway.workers.channel import Channel, open_channel
 from gateway.workers.parts import Part
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Struct, frozen=True):
     """Why a worker does not serve, and the exit code that says so."""
 
     message: str
     code: int
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """What the supervisor goes by, and a reload may change."""
 
     admin_token: str | None
@@ -35,8 +34,7 @@ class Settings:
     """Seconds that a stop may take, until turns are ended."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hears:
+class Hears(Struct, frozen=True):
     """Who is told of what a worker says."""
 
     report: Callable[[Json], None]

@@ -1,11 +1,12 @@
 """A worker's gateway, from what its process was given."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from os import fstat, pread
 from pathlib import Path
 from socket import socket
+
+from msgspec import Struct
 
 from gateway.app import Gateway
 from gateway.config.file import ConfigFile
@@ -20,8 +21,7 @@ from gateway.seat import Seat
 from gateway.workers.parts import Part, partial_config
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(Struct, frozen=True):
     """Descriptors of open files."""
 
     text: int

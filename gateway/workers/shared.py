@@ -3,8 +3,9 @@
 import os
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from gateway.limits.zone import Zone
 from gateway.workers.starting import NotStarted
@@ -13,8 +14,7 @@ from gateway.workers.starting import NotStarted
 _MEMORY = Path("/dev/shm")  # noqa: S108 - the folder that is made in it is nobody else's
 
 
-@dataclass(frozen=True, slots=True)
-class SharedFiles:
+class SharedFiles(Struct, frozen=True):
     """They have no names any more: nothing is left of them, however this process ends."""
 
     zone: Zone

@@ -5,11 +5,11 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from socket import socket
 
 from aiohttp import web
+from msgspec import Struct
 
 from gateway import __version__
 from gateway.admin.access import guard, warn
@@ -43,8 +43,7 @@ class Public:
     url = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(Struct, frozen=True):
     """A config that workers can be started from."""
 
     config: Config

@@ -4,10 +4,10 @@ import gc
 import tracemalloc
 from collections import OrderedDict
 from collections.abc import Coroutine, Iterator
-from dataclasses import replace
 from typing import TypeVar
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.conversations import memory
 from gateway.conversations.memory import MemoryStore

@@ -1,9 +1,9 @@
 """Requests with an Idempotency-Key: run once, answered as often as they are asked."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.conversations.access import Scope
 from gateway.conversations.repeats import Asked

@@ -1,8 +1,7 @@
 """Answers given anew: the conversation is cut at the question, once there is another answer."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from gateway.conversations.turns import Opened
 from gateway.core.conversation import Role

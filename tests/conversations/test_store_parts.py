@@ -1,8 +1,7 @@
 """Whatever a model, a user or a tool says comes back from every store as it was said."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from gateway.conversations.store import Store
 from gateway.core.conversation import MAX_ID, Feedback, Part, Place, StoredMessage

@@ -3,10 +3,11 @@
 import asyncio
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.cli.store_export import Chosen, export
 from gateway.conversations.access import Access

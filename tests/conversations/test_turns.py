@@ -1,9 +1,9 @@
 """Turns, on every store: begun, then committed or abandoned, and nothing in between."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.conversations.access import Scope
 from gateway.conversations.store import Change

@@ -4,9 +4,10 @@ import asyncio
 import gzip
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.auth.mint import key_hash
 from gateway.core.codec import UpstreamRequest

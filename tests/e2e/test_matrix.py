@@ -6,12 +6,13 @@ in `stories.UNTOLD`, with its reason; all the rest of a story must come through.
 
 import io
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
 from itertools import count
 
 import aiohttp
 import pytest
 import pytest_asyncio
+from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.app import Gateway
 from gateway.config.load import load
@@ -119,8 +120,7 @@ def untold(form: str, way: str, story: str) -> str | None:
     return (UNTOLD_WHOLE if way == "answers" else UNTOLD).get((form, story))
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(Struct, frozen=True):
     """A client, an upstream, and what that tells."""
 
     dialect: str

@@ -1,9 +1,9 @@
 """Each event reaches the client when it was sent; silence is filled where it may be."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.dialects import DIALECTS
 from gateway.dialects.bookbag_v1 import BOOKBAG_V1

@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 
 import pytest
+from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.core.errors import ErrorCode, GatewayError
 from gateway.core.events import Json
@@ -40,8 +41,7 @@ HALF = chunk(event(delta("world"))[:25])
 LAST_CHUNK = b"\r\n0\r\n\r\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
+class Client(Struct, frozen=True):
     """A client of one dialect, and the frames of an answer of one word, by their types."""
 
     path: str
@@ -57,7 +57,7 @@ class Client:
     config: str = ""
     beats: bool = True
     """Whether it gets comments while there is silence."""
-    asks: Mapping[str, Json] = field(default_factory=dict)
+    asks: Mapping[str, Json] = {}
     """What it says to be told of the usage, which it is not unless it does."""
 
 

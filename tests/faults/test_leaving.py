@@ -3,12 +3,12 @@
 import asyncio
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 import pytest
 from aiohttp import web
+from msgspec.structs import replace
 
 from gateway.conversations.memory import MemoryStore
 from gateway.core.events import Json

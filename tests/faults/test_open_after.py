@@ -1,11 +1,11 @@
 """A stream that begins before its upstream does, for proxies that do not bear a long silence."""
 
 import asyncio
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.core.events import Json
 from gateway.dialects import DIALECTS
