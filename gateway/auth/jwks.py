@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 
 import jwt
-from msgspec import Struct, field
+from msgspec import Struct
 
 from gateway.auth.verification import Material, VerificationKey
 from gateway.config.model import Algorithm
@@ -23,7 +23,7 @@ _SECRET_FIELDS = ("d", "k")
 class KeySet(Struct, frozen=True):
     """The usable keys of a set by their `kid`, and why the others were left out."""
 
-    keys: Mapping[str, VerificationKey] = field(default_factory=dict)
+    keys: Mapping[str, VerificationKey] = {}
     skipped: tuple[str, ...] = ()
 
     def want(self, now: float) -> None:

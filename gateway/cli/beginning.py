@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 
 # Where OpenSSL looks for the certificates that it believes.
 _PLACES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -22,7 +23,7 @@ def begin() -> None:
     # of their own: a tenth of a start, and a megabyte. No client here is such a one, and from now
     # on none could be: it would believe nobody.
     with _no_certificates():
-        import aiohttp  # noqa: F401
+        import_module("aiohttp")
 
 
 @contextmanager

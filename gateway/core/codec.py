@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from gateway.core.conversation import Conversation, Feedback, StoredMessage
 from gateway.core.errors import GatewayError
@@ -158,7 +158,7 @@ class Target(Struct, frozen=True, kw_only=True):
     """Its name in the config: a label of metrics."""
     model: str | None = None
     agent: str | None = None
-    params: Mapping[str, Json] = field(default_factory=dict)
+    params: Mapping[str, Json] = {}
     blank_lines: bool = True
     """False: its events are single lines, with no blank line between them (seen at Fireworks)."""
     max_event: int = 1 << 20
@@ -180,7 +180,7 @@ class UpstreamRequest(Struct, frozen=True):
     body: bytes
     method: str = "POST"
     """A GET has no body, whatever `body` says."""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = {}
     """Further ones of this request; they hold against the upstream's own of the same name."""
 
     def __post_init__(self) -> None:

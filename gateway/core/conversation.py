@@ -7,7 +7,7 @@ part is one of these events. Times are Unix milliseconds, ids integers from 1 to
 from collections.abc import Mapping
 from enum import StrEnum
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from gateway.core.events import (
     Citations,
@@ -119,7 +119,7 @@ class Conversation(Struct, frozen=True):
     """How many messages it has."""
     version: int = 0
     """Counts its changes, but for feedback; 0: it is not stored yet."""
-    upstream_ids: Mapping[str, str] = field(default_factory=dict)
+    upstream_ids: Mapping[str, str] = {}
     """What the upstream that answered last calls it, by the target's key."""
     status: Status = Status.ONGOING
 
